@@ -129,7 +129,7 @@ def kvm_apic_match_physical_addr(vcpu: Vcpu, mda: int) -> bool:
 
 @rule
 def kvm_apic_match_logical_addr(vcpu: Vcpu, mda: int) -> bool:
-    """lapic.c: x2APIC clusters, or xAPIC by the two architectural values of DFR; any other matches nothing."""
+    """lapic.c: x2APIC clusters, or xAPIC by the two architectural values of DFR; no other matches."""
     if kvm_apic_broadcast(vcpu, mda):
         return True
     if apic_x2apic_mode(vcpu):
