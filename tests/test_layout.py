@@ -40,6 +40,16 @@ def shipped(root: Path) -> set[str]:
 MODULES = sorted(name for name in shipped(ROOT) if name.endswith(".py"))
 
 
+def init_files(root: Path) -> list[str]:
+    """The regular packages among the four folders and theirs."""
+    return sorted(name for name in shipped(root) if name.endswith("/__init__.py"))
+
+
+def linked_folders(links: Path) -> dict[str, Path]:
+    """Where the symbolic links in a folder lead, by name, if they lead to a folder."""
+    return {link.name: link.resolve() for link in links.iterdir() if link.is_symlink() and link.is_dir()}
+
+
 def imported_names(source: str, package: str) -> Iterator[str]:
     """The absolute name of everything that a module of ``package`` imports, wherever it does."""
     for node in ast.walk(ast.parse(source)):
@@ -116,12 +126,23 @@ def test_right_import_passes(folder: str, source: str) -> None:
 
 def test_namespace_packages_have_no_init() -> None:
     """``encodings/__init__.py`` would shadow the standard library's codecs under PYTHONPATH=."""
-    assert [name for name in MODULES if name.endswith("__init__.py")] == []
+    assert init_files(ROOT) == []
+
+
+def test_init_file_is_noticed(tmp_path: Path) -> None:
+    init = tmp_path / "encodings/solvers/__init__.py"
+    init.parent.mkdir(parents=True)
+    init.touch()
+    assert init_files(tmp_path) == ["encodings/solvers/__init__.py"]
 
 
 def test_type_checkers_see_the_four_folders() -> None:
-    links = {path.name: path.resolve() for path in (ROOT / "tests/typing/avicheck").iterdir()}
-    assert links == {folder: ROOT / folder for folder in FOLDERS}
+    assert linked_folders(ROOT / "tests/typing/avicheck") == {folder: ROOT / folder for folder in FOLDERS}
+
+
+def test_dangling_link_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "spec").symlink_to("../nowhere")
+    assert linked_folders(tmp_path) == {}
 
 
 def test_wheel_holds_the_four_folders(tmp_path: Path) -> None:
