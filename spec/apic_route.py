@@ -32,7 +32,7 @@ from avicheck.spec.apic_map import (
     kvm_x2apic_id,
     kvm_xapic_id,
 )
-from avicheck.spec.lang import NULL, U32, U64, Seq, at_least, record, rule, update
+from avicheck.spec.lang import NULL, U32, U64, KvmBug, Seq, at_least, record, rule, update
 
 EOPNOTSUPP: Final = -95
 
@@ -176,10 +176,11 @@ def is_nth_bit(mask: int, bit: int, n: int) -> bool:
 @rule
 def kvm_vector_to_index(vector: int, count: int, mask: int, width: int) -> int:
     """lapic.c: the (vector mod count)-th set bit of ``mask``, counting from 0."""
+    n = vector % count
     for bit in range(width):
-        if is_nth_bit(mask, bit, vector % count):
+        if is_nth_bit(mask, bit, n):
             return bit
-    return NULL
+    raise KvmBug("BUG_ON(idx == bitmap_size)")
 
 
 @rule
@@ -216,24 +217,30 @@ def slot(map: ApicMap, dest: Dest, bit: int) -> int:
     return map.phys[dest.base + bit] if dest.physical else map.logical[dest.base + bit]
 
 
+@record
+class Lowest:
+    """The best slot so far, and the vCPU in it."""
+
+    bit: int
+    index: int
+
+
+@rule
+def lower_slot(kvm: Kvm, map: ApicMap, dest: Dest, lowest: Lowest, bit: int) -> Lowest:
+    """kvm_apic_map_get_dest_lapic: the slot with the smaller arbitration priority; an empty one never wins."""
+    index = slot(map, dest, bit)
+    if index == NULL or lower_prio(kvm, lowest.index, index) != index:
+        return lowest
+    return Lowest(bit, index)
+
+
 @rule
 def lowest_in_slots(kvm: Kvm, map: ApicMap, dest: Dest) -> int:
-    """The bit of the occupied slot with the smallest arbitration priority, or NULL."""
-    lowest = NULL
+    """The occupied slot with the smallest arbitration priority, by its bit, or NULL."""
+    lowest = Lowest(NULL, NULL)
     for bit in range(16):
         lowest = lower_slot(kvm, map, dest, lowest, bit)
-    return lowest
-
-
-@rule
-def lower_slot(kvm: Kvm, map: ApicMap, dest: Dest, lowest: int, bit: int) -> int:
-    """``lower_prio`` between two slots; an empty one never wins."""
-    index = slot(map, dest, bit)
-    if index == NULL:
-        return lowest
-    if lowest == NULL or compare_prio(kvm, index, slot(map, dest, lowest)) < 0:
-        return bit
-    return lowest
+    return lowest.bit
 
 
 @rule
@@ -282,9 +289,10 @@ def send_to_slot(kvm: Kvm, map: ApicMap, dest: Dest, irq: Irq, sent: Delivery, b
 
 @rule
 def kvm_irq_delivery_to_apic_fast(kvm: Kvm, published: Published, src: int, irq: Irq) -> Delivery:
-    """lapic.c: deliver through the map; r is -1 if that cannot be done."""
+    """lapic.c: deliver through the map; r is -1 if that cannot be done. Shorthand SELF without a
+    source is a KVM_BUG_ON."""
     if irq.shorthand == Shorthand.SELF:
-        return kvm_apic_set_irq(kvm, Delivery(True, 0), irq, src)
+        return Delivery(True, 0) if src == NULL else kvm_apic_set_irq(kvm, Delivery(True, -1), irq, src)
     dest = kvm_apic_map_get_dest_lapic(kvm, published, src, irq)
     if not dest.handled:
         return Delivery(False, -1)

@@ -38,6 +38,10 @@ Scope: TypeAlias = Mapping[str, int]
 """The finite sizes of a model, by name: ``{"vcpus": 8}``."""
 
 
+class KvmBug(AssertionError):
+    """A BUG_ON that fires. Lifting refuses a rule in which one can."""
+
+
 @dataclass(frozen=True)
 class Range:
     """A sized integer: every value from ``lo`` to ``hi``, both included."""
@@ -167,7 +171,7 @@ class Table:
 def table_lookup(table: Table, key: int) -> int:
     """The last value written at ``key``, else ``NULL``."""
     for guard, (written, value) in reversed(table.writes.entries):
-        if guard and written == key:
+        if guard & (written == key):
             return value
     return NULL
 
