@@ -151,7 +151,7 @@ def _explain_logical(kvm: Kvm, map: ApicMap, irq: Irq, dest: Dest) -> str:
     every = _all_slots(map, window)
     bits = [bit for bit in range(16) if (window.mask >> bit) & 1]
     kind = "physical" if dest.physical else "logical"
-    owners = ", ".join(f"{window.base + bit:#x}: {_owner(map, every, bit)}" for bit in bits)
+    owners = ", ".join(f"{window.base + bit:#x} = {_owner(map, every, bit)}" for bit in bits)
     text = f"{kind} slot{'s' * (len(bits) > 1)} of the map ({name}): {owners}"
     if not kvm_lowest_prio_delivery(irq):
         return text
