@@ -32,9 +32,7 @@ class Entry:
 COMMANDS: Final = {
     "models": Entry("avicheck.checker.models:models", "List the models and the kernels they describe."),
     "route": Entry("avicheck.checker.route:route", "Tell where one interrupt goes, on every kernel."),
-    "conform": Entry(
-        "avicheck.checker.conform:conform", "Compare the models with recordings of real kernels."
-    ),
+    "conform": Entry("avicheck.checker.conform:conform", "Compare the models with real kernels."),
 }
 
 
@@ -144,7 +142,10 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 @click.group(
-    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    "avicheck",
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."

@@ -144,11 +144,15 @@ def unreadable(error: Exception, path: str) -> InputError:
         return InputError("File", "complete gzip", "cut off before its end", path)
     if isinstance(error, gzip.BadGzipFile | zlib.error):
         return InputError("File", "valid gzip", f"damaged ({error})", path)
+    if isinstance(error, FileNotFoundError):
+        return InputError("File", "readable", "missing", path)
+    if isinstance(error, IsADirectoryError):
+        return InputError("File", "readable", "a directory", path)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InputError("File", "readable", f"so: {reason}", path)
+    return InputError("File", "readable", f"locked away ({reason})", path)
 
 
-def kernel_named(name: str, place: str = "") -> Kernel:
+def kernel_named(name: str, place: str = "", thing: str = "kernel") -> Kernel:
     """The kernel of that name, or an ``InputError`` with the nearest: among versions, the newest that
     is not newer."""
     if name in KERNELS:
@@ -158,7 +162,7 @@ def kernel_named(name: str, place: str = "") -> Kernel:
         versions = [known for known in KERNELS if _VERSION.fullmatch(known)]
         older = [known for known in versions if _number(known) <= _number(name)]
         hint = f"did you mean {older[-1] if older else versions[0]}?"
-    raise not_one_of("kernel", KERNELS, name, place, hint)
+    raise not_one_of(thing, KERNELS, name, place, hint)
 
 
 _VERSION: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")

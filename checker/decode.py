@@ -64,7 +64,8 @@ def typed(value: Any, type_: type[T], place: str) -> T:
 
 def _explained(message: str, value: Any, type_: Any, place: str) -> InputError:
     """A validation error of msgspec's, in this project's words."""
-    what, _, path = message.rstrip("`").partition(" - at `$")
+    what, _, path = message.partition(" - at `$")
+    path = path.removesuffix("`")
     parts = re.findall(r"\.(\w+)|\[(\d+)\]", path)
     for name, index in parts:
         value = value[name] if name else value[int(index)]

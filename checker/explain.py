@@ -236,7 +236,7 @@ def _why_not_by_map(kvm: Kvm, map: ApicMap, index: int, irq: Irq) -> str:
     physical = irq.dest_mode == DestMode.PHYSICAL
     every = Dest(True, True, irq.dest_id, 1) if physical else _all_slots(map, window)
     if index in [slot(map, every, bit) for bit in range(16)]:
-        return "the map addresses it too but picks another"
+        return "the map addresses it too but does not pick it"
     vcpu, table = kvm.vcpus[index], map.phys if every.physical else map.logical
     if not every.physical and not vcpu.sw_enabled:
         return "software-disabled vCPUs are not in the logical part of the map"

@@ -310,6 +310,10 @@ class _Checker:
     def _compare(self, node: ast.Compare) -> Term:
         if isinstance(node.ops[0], ast.In | ast.NotIn) and len(node.ops) == 1:
             return self._membership(node, node.comparators[0])
+        for op in node.ops:
+            if type(op) in _COMPARISONS:
+                allowed = "one of == != < <= > >=, or one in"
+                raise self.error(node, "Comparison", allowed, _COMPARISONS[type(op)])
         nodes = [node.left, *node.comparators]
         terms = self._operands(nodes)
         links = [
@@ -366,8 +370,6 @@ class _Checker:
                 expected = "a number, a condition, a member or a record of them"
                 raise self.error(left, "Compared value", expected, type_name(a.type))
             return lambda x, y: _same(x, y, a.type) ^ isinstance(op, ast.NotEq)
-        if type(op) not in _ORDER:
-            raise self.error(left, "Comparison", "one of == != < <= > >=, or one in", _COMPARISONS[type(op)])
         for node, term in ((left, a), (right, b)):
             if term.type not in _NUMBERS:
                 raise self.error(node, "Compared value", "a number", type_name(term.type))

@@ -51,6 +51,16 @@ class Word(click.ParamType):  # type: ignore[type-arg]
         raise not_one_of(option_name(param), self.words, value)
 
 
+class KernelName(Word):
+    """The name of a kernel."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name; ``InputError`` with the nearest version if it is not among them."""
+        from avicheck.checker.config import kernel_named
+
+        return kernel_named(str(value), thing=option_name(param)).name
+
+
 def option_name(param: click.Parameter | None) -> str:
     """How the user wrote a parameter: ``--vector``."""
     return param.opts[0] if param is not None else "Value"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from avicheck.checker.errors import InputError
-from avicheck.checker.options import Number, Word, json_option
+from avicheck.checker.options import KernelName, Number, Word, json_option
 from avicheck.checker.verdict import Verdict
 from avicheck.spec.apic import (
     DeliveryMode,
@@ -109,7 +109,7 @@ def callers(kvm: Kvm, src: int, irq: Irq) -> list[str]:
 def report(routed: list[Routing]) -> str:
     """The table of all kernels, then the rules, kernels with the same ones together."""
     first = routed[0]
-    text = [_request_text(first), _callers_text(first), "", *_table(routed)]
+    text = [*textwrap.wrap(_request_text(first), WIDTH), _callers_text(first), "", *_table(routed)]
     for lines, group in itertools.groupby(routed, reasons):
         text += ["", f"{', '.join(item.kvm.kernel.name for item in group)}:"]
         for line in lines:
@@ -243,7 +243,7 @@ def _words(cls: type[Enum]) -> Word:
 @click.option("--trig-mode", type=_words(TrigMode), help="[default: edge]")
 @click.option("--redir-hint", "msi_redir_hint", is_flag=True, default=None, help="The MSI redirection hint.")
 @click.option(
-    "--kernel", "kernels", type=Word(KERNELS), multiple=True, help="Only this one; may be repeated."
+    "--kernel", "kernels", type=KernelName(KERNELS), multiple=True, help="Only this one; may be repeated."
 )
 @click.option("--line", type=Number(1, 1 << 62), metavar="N", help="CONFIG is this line of a recording.")
 @click.option("--query", type=Number(0, 1 << 62), metavar="N", help="Start from this query of the line.")
