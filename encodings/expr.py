@@ -208,9 +208,10 @@ def le(a: Expr, b: Expr) -> Expr:
         return TRUE
     if a.lo > b.hi:
         return FALSE
-    for x, y, rebuilt in ((a, b, lambda t: le(t, b)), (b, a, lambda t: le(a, t))):
-        if y.op is Op.CONST and x.op is Op.ITE and Op.CONST in (x.args[1].op, x.args[2].op):
-            return ite(x.args[0], rebuilt(x.args[1]), rebuilt(x.args[2]))
+    if b.op is Op.CONST and a.op is Op.ITE and Op.CONST in (a.args[1].op, a.args[2].op):
+        return ite(a.args[0], le(a.args[1], b), le(a.args[2], b))
+    if a.op is Op.CONST and b.op is Op.ITE and Op.CONST in (b.args[1].op, b.args[2].op):
+        return ite(b.args[0], le(a, b.args[1]), le(a, b.args[2]))
     return _make(Op.LE, (a, b), True, 0, 1)
 
 
@@ -266,7 +267,11 @@ def as_int(a: Expr) -> Expr:
 
 
 def _binary(
-    op: Op, a: Expr, b: Expr, value: Callable[[int, int], int], bounds: Callable[[Expr, Expr], tuple[int, int]]
+    op: Op,
+    a: Expr,
+    b: Expr,
+    value: Callable[[int, int], int],
+    bounds: Callable[[Expr, Expr], tuple[int, int]],
 ) -> Expr:
     """A binary operation: folded on constants, pushed into trees of constants."""
     a, b = as_int(a), as_int(b)

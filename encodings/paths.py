@@ -60,7 +60,7 @@ class Path:
         if condition.op is Op.ITE:
             return self._implies_ite(condition, depth)
         if condition.op is Op.EQ:
-            return self._implies_eq(*condition.args, depth)
+            return self._implies_eq(condition.args[0], condition.args[1], depth)
         if condition.op is Op.LE:
             (a_lo, a_hi), (b_lo, b_hi) = (self.bounds(arg, depth) for arg in condition.args)
             return True if a_hi <= b_lo else False if a_lo > b_hi else None

@@ -227,7 +227,7 @@ class Lowest:
 
 @rule
 def lower_slot(kvm: Kvm, map: ApicMap, dest: Dest, lowest: Lowest, bit: int) -> Lowest:
-    """kvm_apic_map_get_dest_lapic: the slot with the smaller arbitration priority; an empty one never wins."""
+    """kvm_apic_map_get_dest_lapic: the slot with the smaller priority; an empty one never wins."""
     index = slot(map, dest, bit)
     if index == NULL or lower_prio(kvm, lowest.index, index) != index:
         return lowest
