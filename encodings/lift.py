@@ -336,6 +336,17 @@ class Lifter:
         self._translator: Translator[Any] | None = None
         self._keys: dict[int, tuple[Any, Any]] = {}
 
+    @contextmanager
+    def resumed(self) -> Iterator[None]:
+        """Lift inside the block, with all that this lifter has lifted before."""
+        global _current
+        previous, _current = _current, self
+        try:
+            with interpreted_by(self):
+                yield
+        finally:
+            _current = previous
+
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """``function(*args)`` on every feasible path, merged.
 
@@ -556,14 +567,9 @@ def _tightened(expr: Expr, at_least: int | None = None) -> Expr:
 @contextmanager
 def lifting() -> Iterator[Lifter]:
     """Inside the block, rules called with symbolic values return merged ones."""
-    global _current
-    previous, lifter = _current, Lifter()
-    _current = lifter
-    try:
-        with interpreted_by(lifter):
-            yield lifter
-    finally:
-        _current = previous
+    lifter = Lifter()
+    with lifter.resumed():
+        yield lifter
 
 
 def lift(rule: Callable[..., T], *args: Any) -> T:
