@@ -1,0 +1,205 @@
+"""Claims about a model of one configuration and one request, and how they are decided.
+
+A claim's predicate is a rule: lifted, it becomes the solver's queries; run on the
+solver's assignment, it says whether a counterexample is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any, Literal, TypeAlias
+
+from avicheck.checker.errors import InputError
+from avicheck.checker.solve import Answer, Query, ask, solve_all
+from avicheck.checker.verdict import Verdict, worst
+from avicheck.encodings import expr as ex
+from avicheck.encodings.expr import Expr
+from avicheck.encodings.lift import Lifter, concrete, lifting, symbolic, to_expr
+from avicheck.spec.apic_map_model import Case, Outcome, case_ok, outcome
+from avicheck.spec.kernels import Kernel
+
+Predicate: TypeAlias = Callable[[Case, Outcome], bool]
+VcpuPredicate: TypeAlias = Callable[[Case, Outcome, int], bool]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of all cases. The parts of a claim must cover it: that is a query of its own."""
+
+    name: str
+    when: Predicate
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about every case (``always``) or about some case (``sometimes``).
+
+    ``holds`` is asked of a case, or of each vCPU of a case if ``each_vcpu``. ``within`` restricts
+    the cases that it speaks of. ``vcpus`` is the largest size at which its full proof is run;
+    ``on`` says for which kernels it is made; ``assumes`` names what is taken for granted."""
+
+    name: str
+    sentence: str
+    holds: Predicate | VcpuPredicate
+    source: str
+    kind: Literal["always", "sometimes"] = "always"
+    within: Predicate | None = None
+    each_vcpu: bool = False
+    parts: tuple[Part, ...] = ()
+    vcpus: int = 8
+    on: Callable[[Kernel], bool] = lambda _kernel: True
+    assumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """The model lifted for one kernel and one number of vCPUs."""
+
+    lifter: Lifter
+    case: Case
+    outcome: Outcome
+    ok: Expr
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a claim: its verdict, the answers, and, replayed on the executable model, the
+    counterexample to it (``always``) or its witness (``sometimes``)."""
+
+    claim: Claim
+    kernel: Kernel
+    vcpus: int
+    verdict: Verdict
+    answers: tuple[tuple[Query, Answer], ...]
+    case: Case | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The solver's time, added up over all queries."""
+        return sum(answer.seconds for _, answer in self.answers)
+
+    @property
+    def open(self) -> list[str]:
+        """The queries without an answer."""
+        return [
+            f"{query.name} ({answer.why})" for query, answer in self.answers if answer.status == "unknown"
+        ]
+
+
+def claims_of(model: str) -> tuple[Claim, ...]:
+    """The claims that are registered for a model (entry point group ``avicheck.claims``)."""
+    found = [entry for entry in entry_points(group="avicheck.claims") if entry.name == model]
+    if not found:
+        raise InputError("Model", "one with claims", repr(model))
+    claims: tuple[Claim, ...] = found[0].load()
+    return claims
+
+
+@lru_cache(maxsize=16)
+def lift_model(kernel: Kernel, vcpus: int) -> Lifted:
+    """The model apic-map, lifted."""
+    case = symbolic(Case, {"vcpus": vcpus}, "", kernel=kernel)
+    with lifting() as lifter:
+        return Lifted(lifter, case, outcome(case), to_expr(case_ok(case)))
+
+
+def _call(lifted: Lifted, predicate: Callable[..., Any], *args: Any) -> Expr:
+    with lifted.lifter.resumed():
+        return to_expr(predicate(lifted.case, lifted.outcome, *args))
+
+
+def queries(claim: Claim, kernel: Kernel, vcpus: int) -> list[Query]:
+    """What a solver must answer for the claim at one size: every violation is impossible
+    (``always``), part by part and vCPU by vCPU; a witness exists (``sometimes``)."""
+    lifted = lift_model(kernel, vcpus)
+    name = f"{claim.name}/{kernel.name}/{vcpus}"
+    base = [lifted.ok] + ([_call(lifted, claim.within)] if claim.within else [])
+    indices = range(vcpus) if claim.each_vcpu else (None,)
+    goals = {i: _call(lifted, claim.holds, *(() if i is None else (i,))) for i in indices}
+    if claim.kind == "sometimes":
+        return [ask(name, claim.sentence, [*base, ex.or_(*goals.values())], "sat")]
+    parts = {part.name: _call(lifted, part.when) for part in claim.parts} or {"": ex.TRUE}
+    asked = [
+        ask(_joined(name, part, i), claim.sentence, [*base, when, ex.not_(goal)])
+        for part, when in parts.items()
+        for i, goal in goals.items()
+    ]
+    if claim.parts:
+        nothing = [ex.not_(when) for when in parts.values()]
+        asked.append(ask(f"{name}/cover", "The parts cover every case.", [*base, *nothing]))
+    return asked
+
+
+def _joined(name: str, part: str, index: int | None) -> str:
+    return "/".join([name, *([part] if part else []), *([] if index is None else [f"vcpu{index}"])])
+
+
+def lifting_queries(kernel: Kernel, vcpus: int) -> list[Query]:
+    """That no path was left out of the lifted model which could have been taken."""
+    return [
+        ask(f"no-raise/{kernel.name}/{vcpus}/{i}", "No rule of the specification raises here.", [condition])
+        for i, condition in enumerate(lift_model(kernel, vcpus).lifter.pruned)
+    ]
+
+
+def decide(
+    claims: Sequence[Claim],
+    kernel: Kernel,
+    vcpus: Callable[[Claim], int],
+    *,
+    jobs: int = 1,
+    limit: float = 600.0,
+    on_answer: Callable[[Query, Answer], None] = lambda _query, _answer: None,
+) -> Iterator[Result]:
+    """Decide claims on one kernel, each at its size, ``jobs`` queries at a time; results come as
+    the last answer of a claim does."""
+    asked = {claim.name: queries(claim, kernel, vcpus(claim)) for claim in claims}
+    owner = {query.name: claim for claim in claims for query in asked[claim.name]}
+    answers: dict[str, list[tuple[Query, Answer]]] = {claim.name: [] for claim in claims}
+    everything = [query for claim in claims for query in asked[claim.name]]
+    for query, answer in solve_all(everything, jobs=jobs, limit=limit):
+        on_answer(query, answer)
+        claim = owner[query.name]
+        answers[claim.name].append((query, answer))
+        if len(answers[claim.name]) == len(asked[claim.name]):
+            yield conclude(claim, kernel, vcpus(claim), answers[claim.name])
+
+
+def conclude(claim: Claim, kernel: Kernel, vcpus: int, answers: Iterable[tuple[Query, Answer]]) -> Result:
+    """The verdict that a claim's answers add up to. A case that a solver found is replayed first:
+    one that does not do what the solver says is a tool error."""
+    answers = tuple(answers)
+    found = next((answer for _, answer in answers if answer.status == "sat"), None)
+    wanted = claim.kind == "sometimes"
+    if found is None:
+        unknown = any(answer.status == "unknown" for _, answer in answers)
+        verdict = Verdict.UNKNOWN if unknown else Verdict.VIOLATED if wanted else Verdict.HOLDS
+        return Result(claim, kernel, vcpus, verdict, answers)
+    case = concrete(lift_model(kernel, vcpus).case, found.values)
+    if not replays(claim, case):
+        return Result(claim, kernel, vcpus, Verdict.TOOL_ERROR, answers, case)
+    verdict = Verdict.HOLDS if wanted else Verdict.VIOLATED
+    return Result(claim, kernel, vcpus, verdict, answers, case)
+
+
+def replays(claim: Claim, case: Case) -> bool:
+    """Whether a case is, on the executable model, a counterexample (``always``) or a witness."""
+    result = outcome(case)
+    if not case_ok(case) or (claim.within and not claim.within(case, result)):
+        return False
+    indices = range(len(case.kvm.vcpus)) if claim.each_vcpu else (None,)
+    values = [_ask(claim, case, result, i) for i in indices]
+    return any(values) if claim.kind == "sometimes" else not all(values)
+
+
+def _ask(claim: Claim, case: Case, result: Outcome, index: int | None) -> bool:
+    predicate: Callable[..., bool] = claim.holds
+    return predicate(case, result) if index is None else predicate(case, result, index)
+
+
+def overall(results: Iterable[Result]) -> Verdict:
+    """The verdict on several results together."""
+    return worst(result.verdict for result in results)
