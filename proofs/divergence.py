@@ -331,8 +331,9 @@ CLASSES: Final = (
         "aliased-apic-id",
         aliased_apic_id,
         "Several enabled APICs answer to a physical destination, and the map knows one owner.",
-        "Under the hotplug hack the map gives an aliased ID to one vCPU: to the one in x2APIC mode, else to "
-        "the first one created. The loop delivers to every APIC that answers to the ID (or arbitrates among them).",
+        "Under the hotplug hack the map gives an aliased ID to one vCPU: to the one in x2APIC mode, else "
+        "to the first one created. The loop delivers to every APIC that answers to the ID (or arbitrates "
+        "among them).",
         "errata.rst, x2APIC: with 32-bit IDs only one vCPU gets it; the text says the one with the lowest "
         "vCPU ID, the code picks by mode and creation order. Not documented where format is off (6.1).",
     ),
@@ -340,22 +341,23 @@ CLASSES: Final = (
         "xapic-by-x2apic-id",
         xapic_by_x2apic_id,
         "A vCPU in xAPIC mode is addressed by its x2APIC ID above 0xff while 32-bit IDs are off.",
-        "The loop lets an xAPIC answer to a destination that does not fit 8 bits. Without the hotplug hack the "
-        "map enters such a vCPU under its xAPIC ID alone, so the map drops the interrupt.",
+        "The loop lets an xAPIC answer to a destination that does not fit 8 bits. Without the hotplug hack"
+        " the map enters such a vCPU under its xAPIC ID alone, so the map drops the interrupt.",
         since=Fix.ALIASED_XAPIC_IDS,
     ),
     DivergenceClass(
         "xapic-broadcast",
         xapic_broadcast,
         "Destination 0xff reaches the map, and some APIC in xAPIC mode takes it for a broadcast.",
-        "The map tells a broadcast by the source (or by its own logical mode), the loop by each target's mode. "
-        "An IPI to 0xff from x2APIC mode, or any 0xff with the quirk disabled and an x2APIC map, is one ID or "
-        "one mask to the map and a broadcast to xAPIC targets.",
+        "The map tells a broadcast by the source (or by its own logical mode), the loop by each target's "
+        "mode. An IPI to 0xff from x2APIC mode, or any 0xff with the quirk disabled and an x2APIC map, is "
+        "one ID or one mask to the map and a broadcast to xAPIC targets.",
     ),
     DivergenceClass(
         "x2apic-broadcast",
         x2apic_broadcast,
-        "Destination 0xffffffff from a device reaches the map, and APICs in x2APIC mode take it for a broadcast.",
+        "Destination 0xffffffff from a device reaches the map, and APICs in x2APIC mode take it for a "
+        "broadcast.",
         "With the broadcast quirk on, a device's only broadcast is 0xff to the map, which finds nobody at "
         "0xffffffff. In the loop every APIC in x2APIC mode accepts it.",
     ),
@@ -363,23 +365,24 @@ CLASSES: Final = (
         "broadcast-made-fixed",
         broadcast_made_fixed,
         "A redirectable interrupt to physical 0xff changes its delivery mode in the loop alone.",
-        "The loop passes lowest priority to physical 0xff on as FIXED, whatever mode came with the redirection "
-        "hint. With the quirk disabled an x2APIC map serves slot 0xff in the mode that was asked for.",
+        "The loop passes lowest priority to physical 0xff on as FIXED, whatever mode came with the "
+        "redirection hint. With the quirk disabled an x2APIC map serves slot 0xff in the mode that was "
+        "asked for.",
     ),
     DivergenceClass(
         "software-disabled",
         software_disabled,
         "A logical NMI, INIT, SIPI or SMI to a software-disabled APIC is dropped by the map.",
-        "Software-disabled APICs are left out of the logical map. The loop matches their LDR all the same, "
-        "and these delivery modes do not need the software enable bit.",
+        "Software-disabled APICs are left out of the logical map. The loop matches their LDR all the same,"
+        " and these delivery modes do not need the software enable bit.",
     ),
     DivergenceClass(
         "x2apic-cluster-owned-by-xapic",
         x2apic_cluster_owned_by_xapic,
         "An x2APIC cluster addresses a slot that belongs to an APIC in xAPIC mode.",
-        "In x2APIC mode the logical map is the physical one, which also holds vCPUs in xAPIC mode that the "
-        "logical mode did not count: software-disabled ones and those with LDR 0. They are served although "
-        "their own logical ID does not match, and compete for lowest priority.",
+        "In x2APIC mode the logical map is the physical one, which also holds vCPUs in xAPIC mode that the"
+        " logical mode did not count: software-disabled ones and those with LDR 0. They are served "
+        "although their own logical ID does not match, and compete for lowest priority.",
     ),
     DivergenceClass(
         "cluster-truncated",
@@ -392,13 +395,15 @@ CLASSES: Final = (
         "odd-dfr",
         odd_dfr,
         "An addressed vCPU's DFR is neither flat nor cluster.",
-        "The map treats every DFR that is not flat as cluster. The loop matches only the two architectural values.",
+        "The map treats every DFR that is not flat as cluster. The loop matches only the two architectural"
+        " values.",
     ),
     DivergenceClass(
         "multi-bit-logical-id",
         multi_bit_logical_id,
         "A logical ID of several bits is entered under its lowest one.",
-        "The logical map holds one vCPU for each bit, and enters a vCPU once. The loop matches any common bit.",
+        "The logical map holds one vCPU for each bit, and enters a vCPU once. The loop matches any common "
+        "bit.",
         until=Fix.LOGICAL_MULTI_MDA,
     ),
     DivergenceClass(
@@ -412,37 +417,38 @@ CLASSES: Final = (
         "hint-to-software-disabled",
         hint_to_software_disabled,
         "A redirectable NMI, INIT, SIPI or SMI goes to a software-disabled APIC through the map alone.",
-        "With the redirection hint the loop arbitrates, and lets only software-enabled APICs compete. The map "
-        "serves a physical slot, or picks a slot, without asking.",
+        "With the redirection hint the loop arbitrates, and lets only software-enabled APICs compete. The "
+        "map serves a physical slot, or picks a slot, without asking.",
     ),
     DivergenceClass(
         "hashing-counts-bits",
         hashing_counts_bits,
         "Vector hashing divides by the bits of the destination in the map, by the candidates in the loop.",
-        "The map hashes over all the bits of the mask, owned or not, and drops the interrupt on an empty slot; the "
-        "loop hashes over the software-enabled vCPUs that match. With different numbers they pick differently.",
+        "The map hashes over all the bits of the mask, owned or not, and drops the interrupt on an empty "
+        "slot; the loop hashes over the software-enabled vCPUs that match. With different numbers they "
+        "pick differently.",
     ),
     DivergenceClass(
         "hashing-order",
         hashing_order,
         "Vector hashing counts in slot order in the map, in creation order in the loop.",
-        "The map's n-th set bit is an ID, the loop's n-th candidate a position in the vCPU list. They differ "
-        "if vCPUs were not created in the order of their IDs.",
+        "The map's n-th set bit is an ID, the loop's n-th candidate a position in the vCPU list. They "
+        "differ if vCPUs were not created in the order of their IDs.",
     ),
     DivergenceClass(
         "priority-tie",
         priority_tie,
         "A tie of arbitration priorities goes to the first slot in the map, to the first vCPU in the loop.",
-        "Both scans keep the earlier one unless a later one is strictly smaller, but scan in different orders. "
-        "The priorities are compared by a difference that wraps, so that three of them can also beat "
-        "each other in a circle.",
+        "Both scans keep the earlier one unless a later one is strictly smaller, but scan in different "
+        "orders. The priorities are compared by a difference that wraps, so that three of them can also "
+        "beat each other in a circle.",
     ),
     DivergenceClass(
         "software-disabled-competes",
         software_disabled_competes,
         "A software-disabled APIC wins the arbitration in the map, and refuses the interrupt.",
-        "An x2APIC cluster's slots hold software-disabled vCPUs too, and the map compares priorities without "
-        "looking at the software enable bit. The loop lets only software-enabled vCPUs compete.",
+        "An x2APIC cluster's slots hold software-disabled vCPUs too, and the map compares priorities "
+        "without looking at the software enable bit. The loop lets only software-enabled vCPUs compete.",
     ),
 )
 """Every class, on whichever kernel it can occur."""
