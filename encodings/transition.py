@@ -1,0 +1,81 @@
+"""Transition systems: what every engine, export and trace is about.
+
+A state gives a value to each variable. A transition may fire where its guard
+holds, and then changes its variables all at once. Everything is an expression
+over the variables of the current state, so that one system can be run, compiled,
+solved and printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from avicheck.encodings.expr import Expr, bool_var, int_var
+
+Values: TypeAlias = Mapping[str, int]
+"""A state: values by variable name; booleans are 0 and 1, enumerations positions."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A state variable: a boolean, or an integer from ``lo`` to ``hi``. ``labels`` names the values
+    of an enumeration, from 0 on."""
+
+    name: str
+    lo: int
+    hi: int
+    is_bool: bool = False
+    labels: tuple[str, ...] = ()
+
+    @property
+    def expr(self) -> Expr:
+        """The variable's value in the current state."""
+        return bool_var(self.name) if self.is_bool else int_var(self.name, self.lo, self.hi)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One step of one thread, or of the hardware. ``updates`` holds the new values of the variables
+    that it may change, by name; all others keep theirs. ``source`` is the code it stands for."""
+
+    name: str
+    thread: str
+    label: str
+    guard: Expr
+    updates: Mapping[str, Expr]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Property:
+    """What is asked of a system.
+
+    ``always``: ``holds`` in every reachable state; ``never``: in none; ``sometimes``: in some, else
+    the property is vacuous; ``leads-to``: from every reachable state in which ``holds``, every fair run
+    reaches ``target``. ``conjuncts`` are named parts of ``holds``, to tell which one failed. A fair run
+    fires each transition named in ``weak_fairness`` that stays enabled for ever, and each in
+    ``strong_fairness`` that is enabled again and again."""
+
+    name: str
+    kind: Literal["always", "never", "sometimes", "leads-to"]
+    holds: Expr
+    sentence: str = ""
+    target: Expr | None = None
+    conjuncts: tuple[tuple[str, Expr], ...] = ()
+    weak_fairness: tuple[str, ...] = ()
+    strong_fairness: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TransitionSystem:
+    """A finite-state machine. ``initial`` lists its initial states, each complete. States in which
+    nothing can fire are deadlocks unless ``ended`` holds in them."""
+
+    name: str
+    variables: tuple[Variable, ...]
+    initial: tuple[Values, ...]
+    transitions: tuple[Transition, ...]
+    properties: tuple[Property, ...]
+    ended: Expr
