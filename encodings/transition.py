@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from avicheck.encodings.expr import Expr, bool_var, int_var
+from avicheck.encodings.expr import Expr, bool_var, evaluate, int_var
 
 Values: TypeAlias = Mapping[str, int]
 """A state: values by variable name; booleans are 0 and 1, enumerations positions."""
@@ -79,3 +79,54 @@ class TransitionSystem:
     transitions: tuple[Transition, ...]
     properties: tuple[Property, ...]
     ended: Expr
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finite run, or a lasso: ``fired[i]`` leads from ``states[i]`` to ``states[i + 1]``; a lasso's
+    last state is its state at ``loop``."""
+
+    states: tuple[Values, ...]
+    fired: tuple[str, ...]
+    loop: int | None = None
+
+
+class ReplayError(Exception):
+    """A run is not one of the system's; the message says where and why."""
+
+
+def fire(transition: Transition, state: Values) -> Values | None:
+    """The state after the transition, None where its guard does not hold: the reference semantics."""
+    names = list(transition.updates)
+    enabled, *values = evaluate([transition.guard, *transition.updates.values()], state)
+    return {**state, **dict(zip(names, values, strict=True))} if enabled else None
+
+
+def successors(system: TransitionSystem, state: Values) -> list[tuple[Transition, Values]]:
+    """Every transition that may fire in a state, with what it leads to, in the system's order."""
+    reached = ((transition, fire(transition, state)) for transition in system.transitions)
+    return [(transition, after) for transition, after in reached if after is not None]
+
+
+def replay(system: TransitionSystem, run: Run) -> None:
+    """Check that a run is one of the system's: raise ``ReplayError`` if it is not."""
+    steps = {transition.name: transition for transition in system.transitions}
+    if not run.states or len(run.states) != len(run.fired) + 1:
+        raise ReplayError(
+            f"Run must have one state more than steps, not {len(run.states)} and {len(run.fired)}"
+        )
+    if run.states[0] not in system.initial:
+        raise ReplayError("State 0 must be an initial state, not one of the others")
+    for i, name in enumerate(run.fired):
+        if name not in steps:
+            raise ReplayError(f"Step {i} must be one of the system's, not {name}")
+        after = fire(steps[name], run.states[i])
+        if after is None:
+            raise ReplayError(f"Step {i} must be enabled, not blocked: {name}")
+        wrong = [key for key, value in after.items() if run.states[i + 1].get(key) != value]
+        if wrong:
+            key = wrong[0]
+            came = run.states[i + 1].get(key)
+            raise ReplayError(f"After step {i} ({name}) {key} must be {after[key]}, not {came}")
+    if run.loop is not None and run.states[-1] != run.states[run.loop]:
+        raise ReplayError(f"The last state of a lasso must be its state {run.loop}, not another")
