@@ -13,7 +13,6 @@ from avicheck.proofs.divergence import (
     covers_several,
     diverges,
     effective_id,
-    enters_xapic_logical,
     has_hotplug_hack,
     in_xapic_mode,
     shares_logical_id,
@@ -35,7 +34,6 @@ from avicheck.spec.apic import (
     kvm_lowest_prio_delivery,
 )
 from avicheck.spec.apic_map import (
-    MAP_DISABLED,
     X2APIC,
     XAPIC_CLUSTER,
     XAPIC_FLAT,
@@ -68,7 +66,7 @@ def _logical(mode: int) -> Part:
 def other_logical(case: Case, outcome: Outcome) -> bool:
     """A logical destination, and a map in none of the three modes."""
     mode = outcome.map.map.logical_mode
-    used = mode == XAPIC_FLAT or mode == XAPIC_CLUSTER or mode == X2APIC
+    used = mode in (XAPIC_FLAT, XAPIC_CLUSTER, X2APIC)
     return case.irq.dest_mode == DestMode.LOGICAL and not used
 
 

@@ -19,7 +19,7 @@ from avicheck.spec.apic_map import (
     max_apic_id,
 )
 from avicheck.spec.apic_map_model import Case, Outcome, answer
-from avicheck.spec.apic_route import Delivery, deliver_by_loop, kvm_irq_delivery_to_apic
+from avicheck.spec.apic_route import Delivery, kvm_irq_delivery_to_apic
 from avicheck.spec.lang import Table, record, rule
 
 
