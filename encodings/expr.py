@@ -69,6 +69,7 @@ def _shown(expr: Expr, depth: int) -> str:
 _Key: TypeAlias = tuple[Op, tuple[int, ...], bool, int, int, int | str | None]
 _table: dict[_Key, Expr] = {}
 _MAX_LEAVES: Final = 32
+_MAX_SHIFT: Final = 4_096
 
 
 def _make(
@@ -94,7 +95,8 @@ def _count_leaves(op: Op, args: tuple[Expr, ...]) -> int:
 
 def constant(value: int) -> Expr:
     """The integer ``value``."""
-    return _make(Op.CONST, (), False, value, value, int(value))
+    value = int(value)  # True would be shown, and handed out, in place of 1
+    return _make(Op.CONST, (), False, value, value, value)
 
 
 FALSE: Final = _make(Op.CONST, (), True, 0, 0, 0)
@@ -184,35 +186,72 @@ def eq(a: Expr, b: Expr) -> Expr:
     if a.is_bool and b.is_bool:
         return ite(a, b, not_(b))
     a, b = as_int(a), as_int(b)
-    if a.hi < b.lo or b.hi < a.lo:
-        return FALSE
     if a.op is Op.CONST:
         a, b = b, a
+    return _over_branches(a, b, _eq_by_bounds, _eq) if b.op is Op.CONST else _eq(a, b)
+
+
+def _eq(a: Expr, b: Expr) -> Expr:
+    settled = _eq_by_bounds(a, b)
+    if settled is not None:
+        return settled
     if b.op is Op.CONST:
-        if a.op is Op.CONST:
-            return TRUE
-        if a.op is Op.ITE and (a.args[1].op is Op.CONST or a.args[2].op is Op.CONST):
-            return ite(a.args[0], eq(a.args[1], b), eq(a.args[2], b))
-        if a.op in (Op.ADD, Op.SUB) and a.args[1].op is Op.CONST:
-            shift = a.args[1].lo if a.op is Op.ADD else -a.args[1].lo
-            return eq(a.args[0], constant(b.lo - shift))
+        if a.op is Op.ADD and a.args[1].op is Op.CONST:
+            return eq(a.args[0], constant(b.lo - a.args[1].lo))
     elif a.serial > b.serial:
         a, b = b, a
     return _make(Op.EQ, (a, b), True, 0, 1)
 
 
+def _eq_by_bounds(a: Expr, b: Expr) -> Expr | None:
+    if a is b:
+        return TRUE
+    return FALSE if a.hi < b.lo or b.hi < a.lo else None
+
+
 def le(a: Expr, b: Expr) -> Expr:
     """``a <= b``."""
     a, b = as_int(a), as_int(b)
+    if b.op is Op.CONST:
+        return _over_branches(a, b, _le_by_bounds, _le)
+    if a.op is Op.CONST:
+        return _over_branches(b, a, lambda x, y: _le_by_bounds(y, x), lambda x, y: _le(y, x))
+    return _le(a, b)
+
+
+def _le(a: Expr, b: Expr) -> Expr:
+    settled = _le_by_bounds(a, b)
+    return _make(Op.LE, (a, b), True, 0, 1) if settled is None else settled
+
+
+def _le_by_bounds(a: Expr, b: Expr) -> Expr | None:
     if a is b or a.hi <= b.lo:
         return TRUE
-    if a.lo > b.hi:
-        return FALSE
-    if b.op is Op.CONST and a.op is Op.ITE and Op.CONST in (a.args[1].op, a.args[2].op):
-        return ite(a.args[0], le(a.args[1], b), le(a.args[2], b))
-    if a.op is Op.CONST and b.op is Op.ITE and Op.CONST in (b.args[1].op, b.args[2].op):
-        return ite(b.args[0], le(a, b.args[1]), le(a, b.args[2]))
-    return _make(Op.LE, (a, b), True, 0, 1)
+    return FALSE if a.lo > b.hi else None
+
+
+def _over_branches(
+    expr: Expr,
+    value: Expr,
+    settled: Callable[[Expr, Expr], Expr | None],
+    test: Callable[[Expr, Expr], Expr],
+) -> Expr:
+    """A test of a chain of if-then-else whose branches are constants, as the chain of its answers."""
+    outer = []
+    while expr.op is Op.ITE and settled(expr, value) is None:
+        condition, yes, no = expr.args
+        if yes.op is Op.CONST:
+            outer.append((condition, test(yes, value), True))
+            expr = no
+        elif no.op is Op.CONST:
+            outer.append((condition, test(no, value), False))
+            expr = yes
+        else:
+            break
+    result = test(expr, value)
+    for condition, answer, holds in reversed(outer):
+        result = ite(condition, answer, result) if holds else ite(condition, result, answer)
+    return result
 
 
 def lt(a: Expr, b: Expr) -> Expr:
@@ -224,19 +263,18 @@ def ite(c: Expr, a: Expr, b: Expr) -> Expr:
     """``a`` where ``c`` holds, else ``b``."""
     if c.op is Op.CONST:
         return a if c is TRUE else b
-    if a is b:
-        return a
     if c.op is Op.NOT:
         return ite(c.args[0], b, a)
     if a.op is Op.ITE and a.args[0] is c:
         a = a.args[1]
     if b.op is Op.ITE and b.args[0] is c:
         b = b.args[2]
-    if a.is_bool and b.is_bool:
-        return _bool_ite(c, a, b)
-    a, b = as_int(a), as_int(b)
+    if not (a.is_bool and b.is_bool):
+        a, b = as_int(a), as_int(b)
     if a is b:
         return a
+    if a.is_bool:
+        return _bool_ite(c, a, b)
     if b.op is Op.ITE and b.args[1] is a:
         return ite(or_(c, b.args[0]), a, b.args[2])
     if b.op is Op.ITE and b.args[2] is a:
@@ -398,10 +436,12 @@ def _or_bounds(x: Expr, y: Expr) -> tuple[int, int]:
 
 
 def shl(a: Expr, by: Expr) -> Expr:
-    """``a << by``; ``by`` not negative."""
+    """``a << by``; ``by`` not negative, and small enough for the result to be written down."""
     a, by = as_int(a), as_int(by)
     if by.lo < 0:
         raise ValueError(f"Shift count must be at least 0, not {by!r}")
+    if by.hi > _MAX_SHIFT:
+        raise ValueError(f"Shift count must be at most {_MAX_SHIFT}, not {by!r} up to {by.hi}")
     if by is constant(0):
         return a
 
@@ -440,7 +480,7 @@ def narrow(a: Expr, lo: int, hi: int) -> Expr:
     lo, hi = max(lo, a.lo), min(hi, a.hi)
     if (lo, hi) == (a.lo, a.hi):
         return a
-    return constant(lo) if lo == hi else _make(Op.NARROW, (a,), False, lo, hi)
+    return constant(lo) if lo >= hi else _make(Op.NARROW, (a,), False, lo, hi)
 
 
 # Walking.
@@ -474,8 +514,8 @@ _EVALUATE: Final[Mapping[Op, Callable[..., int]]] = {
     Op.ADD: int.__add__,
     Op.SUB: int.__sub__,
     Op.MUL: int.__mul__,
-    Op.DIV: lambda a, b: a // b if b else 0,
-    Op.MOD: lambda a, b: a % b if b else 0,
+    Op.DIV: int.__floordiv__,
+    Op.MOD: int.__mod__,
     Op.BITAND: int.__and__,
     Op.BITOR: int.__or__,
     Op.BITXOR: int.__xor__,

@@ -101,8 +101,8 @@ def _domain(hint: Any) -> Any:
 class Interpreter(Protocol):
     """Runs rules in place of Python: see ``interpreted_by``."""
 
-    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """The value of ``function(*args)``."""
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        """The value of ``function(*args, **named)``."""
 
 
 _interpreter: Interpreter | None = None
@@ -126,9 +126,7 @@ def rule(function: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         if _interpreter is None:
             return function(*args, **kwargs)
-        if kwargs:
-            raise TypeError(f"Arguments of {function.__name__} must be positional, not {', '.join(kwargs)}")
-        return cast(T, _interpreter.call(function, args))
+        return cast(T, _interpreter.call(function, args, kwargs))
 
     return call
 
@@ -148,6 +146,12 @@ class Seq(Generic[T]):
         """The entries that count, in order."""
         return [item for guard, item in self.entries if guard]
 
+    def __eq__(self, other: object) -> bool:
+        return self.items() == other.items() if isinstance(other, Seq) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.items()))
+
 
 @record
 class Table:
@@ -164,7 +168,7 @@ class Table:
 
     def items(self) -> dict[int, int]:
         """Every key that was written, ascending, with its last value."""
-        return dict(sorted(self.writes.items()))
+        return dict(sorted(dict(self.writes.items()).items()))
 
 
 @rule
