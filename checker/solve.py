@@ -6,15 +6,24 @@ answers ``unknown``, which is no verdict.
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from typing import Any, Final, Literal, TypeAlias
 
+from avicheck.checker.errors import InputError, not_one_of
+from avicheck.encodings.bitvectors import width_of
 from avicheck.encodings.expr import Expr, variables
 from avicheck.encodings.smtlib import script
+
+GRACE: Final = 30.0
+"""Seconds beyond its limit after which a solver is ended."""
 
 Status: TypeAlias = Literal["sat", "unsat", "unknown"]
 Assignment: TypeAlias = dict[str, int]
@@ -54,13 +63,15 @@ class Answer:
 
 
 SolverFunction: TypeAlias = Callable[[str, float], tuple[Status, Assignment, str]]
+"""From a script and a limit in seconds to the status, the variables' values as bit patterns
+without a sign, and why the status is unknown."""
 
 
 def _solve_z3(text: str, limit: float) -> tuple[Status, Assignment, str]:
     import z3
 
     solver = z3.SolverFor("QF_BV", ctx=z3.Context())
-    solver.set("timeout", max(1, int(limit * 1000)))
+    solver.set("timeout", _milliseconds(limit))
     solver.from_string(text)
     answer = str(solver.check())
     if answer == "unknown":
@@ -81,29 +92,58 @@ def _solve_bitwuzla(text: str, limit: float) -> tuple[Status, Assignment, str]:
     import bitwuzla
 
     options = bitwuzla.Options()
-    options.set(bitwuzla.Option.TIME_LIMIT_PER, max(1, int(limit * 1000)))
-    terms = bitwuzla.TermManager()
-    parser = bitwuzla.Parser(terms, options)
-    parser.parse(text.replace("(check-sat)", ""), True, False)
-    answer = str(parser.bitwuzla().check_sat()).rpartition(".")[2].lower()
-    status: Status = answer if answer in ("sat", "unsat") else "unknown"  # type: ignore[assignment]
-    return status, {}, "" if status != "unknown" else "time limit"
+    options.set(bitwuzla.Option.TIME_LIMIT_PER, _milliseconds(limit))
+    options.set(bitwuzla.Option.PRODUCE_MODELS, True)
+    parser = bitwuzla.Parser(bitwuzla.TermManager(), options)
+    parser.parse(_without_check(text), True, False)
+    solver = parser.bitwuzla()
+    answer = solver.check_sat()
+    if answer == bitwuzla.Result.UNKNOWN:
+        return "unknown", {}, "time limit"
+    if answer == bitwuzla.Result.UNSAT:
+        return "unsat", {}, ""
+    constants = [term for term in parser.get_declared_funs() if term.is_const()]
+    return "sat", {_unquoted(c.symbol()): _bitwuzla_value(solver.get_value(c)) for c in constants}, ""
+
+
+def _bitwuzla_value(value: Any) -> int:
+    return int(value.is_true()) if value.sort().is_bool() else int(value.value(2), 2)
 
 
 def _solve_cvc5(text: str, limit: float) -> tuple[Status, Assignment, str]:
     import cvc5
 
     solver = cvc5.Solver()
-    solver.setOption("tlimit-per", str(max(1, int(limit * 1000))))
+    solver.setOption("tlimit-per", str(_milliseconds(limit)))
+    solver.setOption("produce-models", "true")
     parser = cvc5.InputParser(solver)
-    parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, text.replace("(check-sat)", ""), "obligation")
+    parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, _without_check(text), "obligation")
     symbols = parser.getSymbolManager()
     while not (command := parser.nextCommand()).isNull():
         command.invoke(solver, symbols)
     result = solver.checkSat()
     if result.isUnknown():
-        return "unknown", {}, str(result.getUnknownExplanation())
-    return ("sat" if result.isSat() else "unsat"), {}, ""
+        return "unknown", {}, str(result.getUnknownExplanation()).rpartition(".")[2].lower()
+    if result.isUnsat():
+        return "unsat", {}, ""
+    constants = symbols.getDeclaredTerms()
+    return "sat", {_unquoted(c.getSymbol()): _cvc5_value(solver.getValue(c)) for c in constants}, ""
+
+
+def _cvc5_value(value: Any) -> int:
+    return int(value.getBooleanValue()) if value.isBooleanValue() else int(value.getBitVectorValue(), 2)
+
+
+def _milliseconds(limit: float) -> int:
+    return max(1, int(limit * 1000))
+
+
+def _without_check(text: str) -> str:
+    return text.replace("(check-sat)", "")
+
+
+def _unquoted(symbol: str) -> str:
+    return symbol.removeprefix("|").removesuffix("|")
 
 
 SOLVERS: Final[Mapping[str, SolverFunction]] = {
@@ -115,16 +155,31 @@ PACKAGES: Final[Mapping[str, str]] = {"z3": "z3-solver", "bitwuzla": "bitwuzla",
 
 
 def solver_version(solver: str) -> str:
-    """The solver's name and the version of its package; PackageNotFoundError if it is missing."""
+    """The solver's name and the version of its package; InputError if there is none."""
     from importlib.metadata import version
 
-    return f"{solver} {version(PACKAGES[solver])}"
+    return f"{_installed(solver)} {version(PACKAGES[solver])}"
+
+
+def _installed(solver: str) -> str:
+    """The solver's name, if it can be used; else InputError."""
+    if solver not in SOLVERS:
+        raise not_one_of("Solver", SOLVERS, solver)
+    if importlib.util.find_spec(solver) is None:
+        hint = f"pip install {PACKAGES[solver]}"
+        raise InputError("Solver", "one that is installed", f"{solver}, which is not", hint=hint)
+    return solver
 
 
 def solve_text(text: str, solver: str = "z3", limit: float = 600.0) -> Answer:
-    """What a solver answers to a script within ``limit`` seconds."""
+    """What a solver answers to a script within ``limit`` seconds, unknown if it fails; InputError if
+    there is no such solver."""
+    function = SOLVERS[_installed(solver)]
     start = time.perf_counter()
-    status, values, why = SOLVERS[solver](text, limit)
+    try:
+        status, values, why = function(text, limit)
+    except Exception as error:
+        status, values, why = "unknown", {}, f"{type(error).__name__}: {error}"
     return Answer(status, solver, time.perf_counter() - start, values, why)
 
 
@@ -140,32 +195,68 @@ def signed(query: Query, answer: Answer) -> Answer:
         return answer
     values = {}
     for var in query.variables:
-        name = str(var.value)
-        value = answer.values.get(name, var.lo)
-        values[name] = value - (1 << _width(var)) if var.lo < 0 and value > var.hi else value
-    return Answer(answer.status, answer.solver, answer.seconds, values, answer.why)
-
-
-def _width(var: Expr) -> int:
-    from avicheck.encodings.bitvectors import width_of
-
-    return width_of(var.lo, var.hi)
+        value = answer.values.get(str(var.value), var.lo)
+        values[str(var.value)] = value - (1 << width_of(var.lo, var.hi)) if value > var.hi else value
+    return replace(answer, values=values)
 
 
 def solve_all(
     queries: Iterable[Query], *, jobs: int = 1, solver: str = "z3", limit: float = 600.0
 ) -> Iterator[tuple[Query, Answer]]:
-    """The answers to many queries as they come in, ``jobs`` at a time, each in a process of its
-    own pool; in order if ``jobs`` is 1."""
-    if jobs == 1:
-        for query in queries:
-            yield query, solve(query, solver, limit)
-        return
+    """The answers to many queries as they come in, ``jobs`` at a time; in order if ``jobs`` is 1.
+
+    Each query has a process of its own. One that dies, or does not keep to its limit and is ended,
+    leaves its query unknown. InputError if there is no such solver."""
+    _installed(solver)
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        pending = {pool.submit(solve_text, query.text, solver, limit): query for query in queries}
+    context.set_forkserver_preload([__name__, solver])
+    waiting, running = iter(queries), dict[Connection, _Worker]()
+    try:
+        while True:
+            for query in itertools.islice(waiting, max(1, jobs) - len(running)):
+                worker = _Worker(context, query, solver, limit)
+                running[worker.answers] = worker
+            if not running:
+                return
+            soonest = min(worker.deadline for worker in running.values())
+            ready = wait(list(running), max(0.0, soonest - time.perf_counter()))
+            now = time.perf_counter()
+            for end, worker in list(running.items()):
+                if end in ready or worker.deadline <= now:
+                    del running[end]
+                    yield worker.query, worker.answer()
+    finally:
+        for worker in running.values():
+            worker.process.kill()
+
+
+class _Worker:
+    """A process that solves one query."""
+
+    def __init__(self, context: ForkServerContext, query: Query, solver: str, limit: float) -> None:
+        self.query, self.solver = query, solver
+        self.start = time.perf_counter()
+        self.deadline = self.start + limit + GRACE
+        self.answers, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(sender, query.text, solver, limit), daemon=True)
+        self.process.start()
+        sender.close()
+
+    def answer(self) -> Answer:
+        """What the process answered; unknown if it is at work still, which ends it, or died."""
         try:
-            for done in as_completed(pending):
-                yield pending[done], signed(pending[done], done.result())
+            if self.answers.poll():
+                return signed(self.query, self.answers.recv())
+            why = "the solver did not keep to its limit"
+            self.process.kill()
+        except EOFError:
+            self.process.join()
+            why = f"the solver's process ended with exit code {self.process.exitcode}"
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            self.answers.close()
+        return Answer("unknown", self.solver, time.perf_counter() - self.start, why=why)
+
+
+def _work(sender: Connection, text: str, solver: str, limit: float) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sender.send(solve_text(text, solver, limit))

@@ -81,9 +81,13 @@ class Translator(Generic[T]):
         return [self._terms[expr] for expr in exprs]
 
     def domains(self, variables: Iterable[Expr]) -> list[T]:
-        """That integer variables lie within their bounds, as far as their bits leave room for more."""
+        """That integer variables lie within their bounds, as far as their bits leave room for more.
+        ValueError if two variables share a name."""
         build, limits = self._builder, []
+        named: dict[object, Expr] = {}
         for var in variables:
+            if named.setdefault(var.value, var) is not var:
+                raise ValueError(f"Variable {var.value} must have one domain, not several")
             width, signed = width_of(var.lo, var.hi), var.lo < 0
             least, most = (-1 << (width - 1), (1 << (width - 1)) - 1) if signed else (0, (1 << width) - 1)
             order = "bvsle" if signed else "bvule"

@@ -43,7 +43,7 @@ class SmtLibBuilder:
         return symbol
 
     def _define(self, body: str, width: int) -> str:
-        symbol = f"t{len(self.definitions)}"
+        symbol = f"${len(self.definitions)}"
         self.definitions.append(f"(define-fun {symbol} () {_sort(width)} {body})")
         return symbol
 
@@ -53,7 +53,10 @@ def _sort(width: int) -> str:
 
 
 def quoted(name: str) -> str:
-    """A variable's name as an SMT-LIB symbol."""
+    """A variable's name as an SMT-LIB symbol. ValueError if it cannot be one; ``$`` begins the
+    names of definitions."""
+    if name.startswith("$") or not name.isprintable() or "|" in name or "\\" in name:
+        raise ValueError(f"Variable's name must be printable, without |, \\ and a $ in front, not {name!r}")
     return f"|{name}|"
 
 
@@ -63,6 +66,13 @@ def script(asserted: Sequence[Expr], remarks: Sequence[str] = (), status: str = 
     builder = SmtLibBuilder()
     translator = Translator(builder)
     terms = [*translator.domains(variables(*asserted)), *translator.terms(asserted)]
+    return written(builder, terms, remarks, status)
+
+
+def written(
+    builder: SmtLibBuilder, asserted: Sequence[str], remarks: Sequence[str] = (), status: str = "unknown"
+) -> str:
+    """A complete script that asserts terms of ``builder``, like ``script``."""
     return "\n".join(
         [
             *(f"; {line}" for remark in remarks for line in remark.splitlines()),
@@ -70,7 +80,7 @@ def script(asserted: Sequence[Expr], remarks: Sequence[str] = (), status: str = 
             f"(set-info :status {status})",
             *builder.declarations,
             *builder.definitions,
-            *(f"(assert {term})" for term in terms),
+            *(f"(assert {term})" for term in asserted),
             "(check-sat)",
             "",
         ]
