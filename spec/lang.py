@@ -94,7 +94,7 @@ def domains(cls: type) -> dict[str, Any]:
 def _domain(hint: Any) -> Any:
     if get_origin(hint) is Annotated:
         base, marker = get_args(hint)[:2]
-        return (marker, get_args(base)[0]) if isinstance(marker, SizedBy) else marker
+        return (marker, _domain(get_args(base)[0])) if isinstance(marker, SizedBy) else marker
     return hint
 
 
