@@ -1,0 +1,30 @@
+"""What every engine answers: one result per property of a transition system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from avicheck.checker.verdict import Verdict
+from avicheck.encodings.transition import Run
+
+DEADLOCK_FREE: Final = "deadlock-free"
+"""The property that every system has: something can fire in each reachable state that has not ended."""
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """One engine's answer about one property. ``run`` is the counterexample, or the witness of a
+    ``sometimes`` property. ``states`` and ``transitions`` are what the engine went through and
+    ``depth`` how many steps deep, None where that has no meaning. ``detail`` says the rest in a few
+    words: bounds, why the verdict is unknown."""
+
+    engine: str
+    property: str
+    verdict: Verdict
+    run: Run | None
+    states: int | None
+    transitions: int | None
+    depth: int | None
+    seconds: float
+    detail: str
