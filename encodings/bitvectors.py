@@ -141,6 +141,8 @@ class Translator(Generic[T]):
 
     def _fit(self, arg: Expr, width: int) -> T:
         """An argument in ``width`` bits: extended by its own sign, or cut."""
+        if arg.op is Op.CONST:
+            return self._builder.bv_const(arg.lo, width)
         have = width_of(arg.lo, arg.hi)
         if width > have:
             return self._builder.extend(width - have, arg.lo < 0, self._terms[arg], width)
