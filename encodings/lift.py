@@ -34,13 +34,13 @@ from avicheck.encodings.symbolic import (
 )
 from avicheck.spec.lang import Seq, interpreted_by
 
-__all__ = ["LiftError", "Lifter", "concrete", "lift", "lifting", "merge", "symbolic", "to_expr"]
+__all__ = ["NEVER", "LiftError", "Lifter", "concrete", "lift", "lifting", "merge", "symbolic", "to_expr"]
 
 T = TypeVar("T")
 
-MAX_FORKS: Final = 2_000
+MAX_FORKS: Final = 1_000
 """How many forks one path of one rule may take before it counts as endless."""
-MAX_INDEX: Final = 4_096
+MAX_INDEX: Final = 1_000
 """How many values an index may have."""
 
 
@@ -52,8 +52,8 @@ class _DeadEndError(BaseException):
     """A rule that cannot return was called: the path that led there cannot be taken."""
 
 
-_NEVER: Final = object()
-"""What a path returns that cannot be taken."""
+NEVER: Final = object()
+"""What a path returns that cannot be taken; any value, to whoever merges it."""
 
 _Trail = list[tuple[Expr, bool]]
 """The decisions of one run of a rule."""
@@ -94,13 +94,16 @@ class Lifter:
         except TypeError as error:
             refuse(f"Argument of {function.__name__} must be {error}")
         if key not in self._memo and key not in self._needs_context:
-            self._try_alone(key, function, args)
+            if self.path is ROOT and not self._trials:
+                self._memo[key] = self._lift(function, args, ROOT)
+            else:
+                self._try_alone(key, function, args)
         if key in self._needs_context:
             key = (*key, self.path)
             if key not in self._memo:
                 self._memo[key] = self._lift(function, args, self.path)
         result = self._memo[key]
-        if result is _NEVER:
+        if result is NEVER:
             raise _DeadEndError
         return result
 
@@ -138,7 +141,7 @@ class Lifter:
         try:
             result = function(*args)
         except _DeadEndError:
-            return _NEVER
+            return NEVER
         except LiftError:
             raise
         except RecursionError:
@@ -148,7 +151,7 @@ class Lifter:
             if self._trials and null_pointer:
                 raise _NeedsContextError from error
             if self._infeasible():
-                return _NEVER
+                return NEVER
             if self._trials:
                 raise _NeedsContextError from error
             raise LiftError(
@@ -263,9 +266,9 @@ def merge(condition: Expr, a: Any, b: Any) -> Any:
     """The value that is ``a`` where the condition holds and ``b`` elsewhere.
 
     Raises TypeError, naming the two shapes, if they cannot be one value."""
-    if a is b or b is _NEVER:
+    if a is b or b is NEVER:
         return a
-    if a is _NEVER:
+    if a is NEVER:
         return b
     if isinstance(a, SymEnum | Enum) and isinstance(b, SymEnum | Enum):
         members = {x.members if isinstance(x, SymEnum) else type(x) for x in (a, b)}

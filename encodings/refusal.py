@@ -11,11 +11,14 @@ from functools import cache
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Final, NoReturn
 
-from avicheck.spec import lang
+from avicheck.spec import lang, machine, memory
 
 
 class LiftError(Exception):
     """A specification cannot be lifted: ``<file>:<line> in <function>: <Thing> must be ..., not ...``."""
+
+
+_LANGUAGE: Final = frozenset(module.__name__ for module in (lang, memory, machine))
 
 
 def refuse(what: str) -> NoReturn:
@@ -55,7 +58,7 @@ def _is_specification(frame: FrameType) -> bool:
 def _is_specification_module(name: str) -> bool:
     return (
         not name.startswith("avicheck.encodings.")
-        and name != lang.__name__
+        and name not in _LANGUAGE
         and name.partition(".")[0] not in sys.stdlib_module_names
     )
 

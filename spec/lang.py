@@ -88,13 +88,14 @@ def domains(cls: type) -> dict[str, Any]:
     """The declared domain of each field of a record, in order: a Range, IndexOf, SizedBy
     with its element type, an Enum class, ``bool`` or a record class."""
     hints = get_type_hints(cls, include_extras=True)
-    return {field.name: _domain(hints[field.name]) for field in fields(cls)}
+    return {field.name: domain_of(hints[field.name]) for field in fields(cls)}
 
 
-def _domain(hint: Any) -> Any:
+def domain_of(hint: Any) -> Any:
+    """The domain that an annotation declares: see ``domains``."""
     if get_origin(hint) is Annotated:
         base, marker = get_args(hint)[:2]
-        return (marker, _domain(get_args(base)[0])) if isinstance(marker, SizedBy) else marker
+        return (marker, domain_of(get_args(base)[0])) if isinstance(marker, SizedBy) else marker
     return hint
 
 

@@ -1,0 +1,238 @@
+"""Concurrent models as transition systems, and their states in both forms."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from avicheck.encodings import expr as ex
+from avicheck.encodings.expr import Expr, Op
+from avicheck.encodings.lift import NEVER, Lifter, LiftError, concrete, lifting, symbolic, to_expr
+from avicheck.encodings.refusal import check_rule
+from avicheck.encodings.symbolic import Symbolic, SymEnum, parts_of
+from avicheck.encodings.transition import Property, Transition, TransitionSystem, Values, Variable
+from avicheck.spec.lang import Range, Scope, record
+from avicheck.spec.machine import (
+    FLUSH,
+    FREE,
+    Action,
+    Asked,
+    Machine,
+    MemoryModel,
+    Model,
+    Step,
+    Store,
+    Thread,
+    ThreadState,
+    World,
+)
+from avicheck.spec.memory import ModelError, Path, bounds, locations
+
+S = TypeVar("S")
+
+
+def machine(
+    model: Model[S], scope: Scope, memory: MemoryModel = "sc", options: Iterable[Enum] = ()
+) -> TransitionSystem:
+    """A model of one scope as a transition system. ModelError, LiftError if it cannot be one."""
+    return encode(Machine(model, scope, memory, options)).system
+
+
+@dataclass(frozen=True)
+class Encoding(Generic[S]):
+    """A machine that runs, the same as a transition system, and the symbolic state that links them."""
+
+    machine: Machine[S]
+    system: TransitionSystem
+    world: World[S]
+
+    def values(self, world: World[S]) -> Values:
+        """A state of the machine as one of the system."""
+        return _values(self.world, world)
+
+    def state(self, values: Values) -> World[S]:
+        """A state of the system as one of the machine."""
+        return concrete(self.world, dict(values))
+
+
+def encode(machine: Machine[S]) -> Encoding[S]:
+    """Lift a machine. Its store buffers get room for the locations that each thread does store to."""
+    try:
+        with lifting() as lifter:
+            for thread in machine.model.threads:
+                for step in thread.steps:
+                    check_rule(step.function)
+            if machine.memory == "tso":
+                stored = _stored(lifter, machine)
+                machine = Machine(machine.model, machine.scope, machine.memory, machine.options, stored)
+            world = _symbolic_world(machine)
+            return Encoding(machine, _system(lifter, machine, world), world)
+    except LiftError as error:
+        if isinstance(error.__cause__, ModelError):
+            raise error.__cause__ from None
+        raise
+
+
+def _system(lifter: Lifter, machine: Machine[S], world: World[S]) -> TransitionSystem:
+    variables = tuple(_variable(leaf) for leaf, _ in _leaves(world, world))
+    model = machine.model
+
+    def condition(predicate: Callable[[World[S]], bool]) -> Expr:
+        return to_expr(lifter.call(inspect.unwrap(predicate), (world,), {}))
+
+    def asked(question: Asked[S]) -> Property:
+        conjuncts = tuple((part.__name__, condition(part)) for part in question.conjuncts)
+        return Property(
+            name=question.name,
+            kind=question.kind,
+            holds=ex.and_(*(part for _, part in conjuncts)),
+            sentence=question.sentence,
+            target=condition(question.target) if question.target else None,
+            conjuncts=conjuncts,
+            weak_fairness=_names(machine, question.weak, flushes=question.kind == "leads-to"),
+            strong_fairness=_names(machine, question.strong),
+        )
+
+    return TransitionSystem(
+        name=model.name,
+        variables=variables,
+        initial=tuple(_initial(variables, _values(world, start)) for start in machine.initial),
+        transitions=tuple(_transition(lifter, action, world) for action in machine.actions),
+        properties=tuple(asked(question) for question in model.asked),
+        ended=condition(model.ended),
+    )
+
+
+def _names(machine: Machine[Any], steps: tuple[Step, ...], *, flushes: bool = False) -> tuple[str, ...]:
+    return tuple(
+        action.name
+        for action in machine.actions
+        if action.step in steps or (flushes and action.label == FLUSH and action.step is None)
+    )
+
+
+def _initial(variables: tuple[Variable, ...], values: Values) -> Values:
+    for variable in variables:
+        value = values[variable.name]
+        if not variable.lo <= value <= variable.hi:
+            raise ModelError(
+                f"Initial {variable.name} must be from {variable.lo} to {variable.hi}, not {value}"
+            )
+    return values
+
+
+# Transitions.
+
+
+@record
+class _Outcome:
+    """Whether an action can happen, and the world after it (anything, if it cannot)."""
+
+    enabled: bool
+    world: Any
+
+
+def _outcome(lifter: Lifter, action: Action, world: World[Any]) -> _Outcome:
+    def attempt(world: World[Any]) -> _Outcome:
+        after = action.fire(world)
+        return _Outcome(False, NEVER) if after is None else _Outcome(True, after)
+
+    found: _Outcome = lifter.call(attempt, (world,), {})
+    return found
+
+
+def _transition(lifter: Lifter, action: Action, world: World[Any]) -> Transition:
+    outcome = _outcome(lifter, action, world)
+    updates = {}
+    if outcome.enabled is not False:
+        for leaf, after in _leaves(world, outcome.world):
+            if (value := to_expr(after)) is not leaf.expr:
+                updates[str(leaf.expr.value)] = ex.narrow(value, leaf.expr.lo, leaf.expr.hi)
+    return Transition(
+        action.name, action.thread, action.label, to_expr(outcome.enabled), updates, action.source
+    )
+
+
+# States.
+
+
+def _symbolic_world(machine: Machine[S]) -> World[S]:
+    """The world with a variable for every leaf, named by its path."""
+    scope = machine.scope
+
+    def state(name: str, kind: Thread[Any], index: int, start: ThreadState[Any]) -> ThreadState[Any]:
+        pc = symbolic(kind.labels, scope, f"{name}.pc") if kind.labels is not None else None
+        slots = _slot_domains(machine, kind)
+        buffer = tuple(
+            Store(*(symbolic(slots[field], scope, f"{name}.buffer[{i}].{field}") for field in slots))
+            for i in range(len(start.buffer))
+        )
+        return ThreadState(kind, index, pc, symbolic(kind.locals, scope, name), buffer)
+
+    threads = zip(machine.instances(), machine.initial[0].threads, strict=True)
+    world = World(
+        symbolic(machine.model.shared, scope, ""), tuple(state(*which, start) for which, start in threads)
+    )
+    names = [leaf.expr.value for leaf, _ in _leaves(world, world)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ModelError(f"Variable of {machine.model.name} must have one meaning, not two: {twice[0]}")
+    return world
+
+
+def _slot_domains(machine: Machine[Any], kind: Thread[Any]) -> dict[str, Range]:
+    stores = machine.stores(kind)
+    ends = [
+        end
+        for at in locations(machine.model.shared, machine.scope)
+        if at.path in stores
+        for end in bounds(at.domain, machine.scope)
+    ]
+    return {"at": Range(FREE, len(stores)), "value": Range(min([0, *ends]), max([0, *ends]))}
+
+
+def _stored(lifter: Lifter, machine: Machine[Any]) -> dict[str, tuple[Path, ...]]:
+    """To which locations the plain stores of each kind of thread go, by its name."""
+    world = _symbolic_world(machine)
+    positions = {name: (i, kind) for i, (name, kind, _) in enumerate(machine.instances())}
+    found: dict[str, set[int]] = {kind.name: set() for kind in machine.model.threads}
+    for action in machine.actions:
+        outcome = _outcome(lifter, action, world) if action.step is not None else None
+        if outcome is not None and outcome.enabled is not False:
+            position, kind = positions[action.thread]
+            for slot in outcome.world.threads[position].buffer:
+                found[kind.name] |= _constants(to_expr(slot.at)) - {FREE}
+    kinds = {kind.name: kind for kind in machine.model.threads}
+    return {
+        name: tuple(machine.stores(kinds[name])[slot - 1] for slot in sorted(slots))
+        for name, slots in found.items()
+    }
+
+
+def _constants(value: Expr) -> set[int]:
+    """The constants that an expression may be equal to."""
+    if value.op is Op.ITE:
+        return _constants(value.args[1]) | _constants(value.args[2])
+    return {value.lo} if value.op is Op.CONST else set()
+
+
+def _leaves(symbols: Any, value: Any) -> Iterator[tuple[Symbolic, Any]]:
+    """The variables in a symbolic value, each with what another value of its shape has there."""
+    if isinstance(symbols, Symbolic):
+        yield symbols, value
+        return
+    ours, theirs = parts_of(symbols), parts_of(value)
+    if ours is not None and theirs is not None:
+        for part, other in zip(ours, theirs, strict=True):
+            yield from _leaves(part, other)
+
+
+def _values(symbols: World[Any], world: World[Any]) -> Values:
+    return {str(leaf.expr.value): to_expr(value).lo for leaf, value in _leaves(symbols, world)}
+
+
+def _variable(leaf: Symbolic) -> Variable:
+    labels = tuple(member.name for member in leaf.members) if isinstance(leaf, SymEnum) else ()
+    return Variable(str(leaf.expr.value), leaf.expr.lo, leaf.expr.hi, leaf.expr.is_bool, labels)
