@@ -63,6 +63,11 @@ class Lifted:
     outcome: Outcome
     ok: Expr
 
+    def expr(self, predicate: Callable[..., Any], *args: Any) -> Expr:
+        """A predicate over the case and its outcome, lifted."""
+        with self.lifter.resumed():
+            return to_expr(predicate(self.case, self.outcome, *args))
+
 
 @dataclass(frozen=True)
 class Result:
@@ -106,22 +111,17 @@ def lift_model(kernel: Kernel, vcpus: int) -> Lifted:
         return Lifted(lifter, case, outcome(case), to_expr(case_ok(case)))
 
 
-def _call(lifted: Lifted, predicate: Callable[..., Any], *args: Any) -> Expr:
-    with lifted.lifter.resumed():
-        return to_expr(predicate(lifted.case, lifted.outcome, *args))
-
-
 def queries(claim: Claim, kernel: Kernel, vcpus: int) -> list[Query]:
     """What a solver must answer for the claim at one size: every violation is impossible
     (``always``), part by part and vCPU by vCPU; a witness exists (``sometimes``)."""
     lifted = lift_model(kernel, vcpus)
     name = f"{claim.name}/{kernel.name}/{vcpus}"
-    base = [lifted.ok] + ([_call(lifted, claim.within)] if claim.within else [])
+    base = [lifted.ok] + ([lifted.expr(claim.within)] if claim.within else [])
     indices = range(vcpus) if claim.each_vcpu else (None,)
-    goals = {i: _call(lifted, claim.holds, *(() if i is None else (i,))) for i in indices}
+    goals = {i: lifted.expr(claim.holds, *(() if i is None else (i,))) for i in indices}
     if claim.kind == "sometimes":
         return [ask(name, claim.sentence, [*base, ex.or_(*goals.values())], "sat")]
-    parts = {part.name: _call(lifted, part.when) for part in claim.parts} or {"": ex.TRUE}
+    parts = {part.name: lifted.expr(part.when) for part in claim.parts} or {"": ex.TRUE}
     asked = [
         ask(_joined(name, part, i), claim.sentence, [*base, when, ex.not_(goal)])
         for part, when in parts.items()

@@ -32,6 +32,10 @@ class Entry:
 COMMANDS: Final = {
     "models": Entry("avicheck.checker.models:models", "List the models and the kernels they describe."),
     "route": Entry("avicheck.checker.route:route", "Tell where one interrupt goes, on every kernel."),
+    "find": Entry(
+        "avicheck.checker.find:find",
+        "Find a smallest configuration and request that an expression describes.",
+    ),
     "conform": Entry("avicheck.checker.conform:conform", "Compare the models with real kernels."),
 }
 

@@ -8,6 +8,7 @@ from avicheck.spec import apic_map as built
 from avicheck.spec.apic import (
     APIC_DFR_CLUSTER,
     APIC_DFR_FLAT,
+    DeliveryMode,
     DestMode,
     Irq,
     Kvm,
@@ -214,6 +215,8 @@ def refusals(kvm: Kvm, delivery: Delivery) -> Iterator[str]:
             yield f"vCPU {call.vcpu} refuses it: hardware-disabled"
         elif not apic_enabled(vcpu):
             yield f"vCPU {call.vcpu} refuses it: software-disabled"
+        elif call.mode is DeliveryMode.EXTINT:
+            yield f"vCPU {call.vcpu} refuses it: extint is never taken from the bus"
         else:
             yield f"vCPU {call.vcpu} refuses it: {call.mode.value}, level-triggered and de-asserted"
 
@@ -224,8 +227,8 @@ def divergence(kvm: Kvm, published: Published, src: int, irq: Irq, fast: int, sl
         rule = match_rule(kvm, index, src, irq)
         if (fast & ~slow) >> index & 1:
             matches = is_recipient(kvm, index, src, irq)
-            why = "matches but is not picked" if matches else "does not match"
-            yield f"only the map serves vCPU {index}: in the loop its {rule} {why}"
+            why = "it matches but is not picked" if matches else "it does not match"
+            yield f"only the map serves vCPU {index}: in the loop {why} ({rule})"
         if (slow & ~fast) >> index & 1:
             why = _why_not_by_map(kvm, published.map, index, irq)
             yield f"only the loop serves vCPU {index} (by its {rule}): {why}"
@@ -246,7 +249,12 @@ def _why_not_by_map(kvm: Kvm, map: ApicMap, index: int, irq: Irq) -> str:
     if physical and every.physical and (first := map.phys[irq.dest_id]) != NULL:
         text += f", slot {irq.dest_id:#x} is vCPU {first}'s"
         if kvm.x2apic_format or not kvm.kernel.has(Fix.ALIASED_XAPIC_IDS):
-            text += " (hotplug hack: the first owner of an ID keeps it)"
+            mode = (
+                "x2APIC mode takes an ID"
+                if apic_x2apic_mode(kvm.vcpus[first])
+                else "the first owner of an ID keeps it"
+            )
+            text += f" (hotplug hack: {mode})"
     return text
 
 

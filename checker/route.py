@@ -65,9 +65,9 @@ class Routing:
         return self.accepted(self.delivery) == self.accepted(self.slow)
 
 
-def routing(kvm: Kvm, src: int, irq: Irq) -> Routing:
+def routing(kvm: Kvm, src: int, irq: Irq, alloc_fails: bool = False) -> Routing:
     """Build the map, then route along every path."""
-    published = kvm_recalculate_apic_map(kvm, False)
+    published = kvm_recalculate_apic_map(kvm, alloc_fails)
     return Routing(
         kvm,
         published,
@@ -109,7 +109,7 @@ def callers(kvm: Kvm, src: int, irq: Irq) -> list[str]:
 def report(routed: list[Routing]) -> str:
     """The table of all kernels, then the rules, kernels with the same ones together."""
     first = routed[0]
-    text = [*textwrap.wrap(_request_text(first), WIDTH), _callers_text(first), "", *_table(routed)]
+    text = [*textwrap.wrap(request_text(first), WIDTH), callers_text(first), "", *_table(routed)]
     for lines, group in itertools.groupby(routed, reasons):
         text += ["", f"{', '.join(item.kvm.kernel.name for item in group)}:"]
         for line in lines:
@@ -117,7 +117,8 @@ def report(routed: list[Routing]) -> str:
     return "\n".join(text)
 
 
-def _request_text(routed: Routing) -> str:
+def request_text(routed: Routing) -> str:
+    """The request, in words."""
     irq = routed.irq
     sender = "a device" if routed.src == NULL else f"vCPU {routed.src}"
     if irq.shorthand is Shorthand.NONE:
@@ -129,7 +130,8 @@ def _request_text(routed: Routing) -> str:
     return ", ".join(parts + ["redirection hint"] * irq.msi_redir_hint) + "."
 
 
-def _callers_text(routed: Routing) -> str:
+def callers_text(routed: Routing) -> str:
+    """Who in KVM can make the request, in words."""
     found = callers(routed.kvm, routed.src, routed.irq)
     return f"Made by: {' or '.join(found) or 'no caller in KVM'}."
 
