@@ -150,7 +150,7 @@ class Lifter:
             null_pointer = isinstance(error, LookupError)
             if self._trials and null_pointer:
                 raise _NeedsContextError from error
-            if self._infeasible():
+            if self.infeasible():
                 return NEVER
             if self._trials:
                 raise _NeedsContextError from error
@@ -164,7 +164,7 @@ class Lifter:
             raise LiftError(f"{defined_at(function)}: Result must be {error}") from error
         return result
 
-    def _infeasible(self) -> bool:
+    def infeasible(self) -> bool:
         """Whether the path so far contradicts itself, which only a solver may be able to tell."""
         condition = ex.and_(*self.path.literals())
         if condition not in self._feasible:

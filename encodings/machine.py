@@ -18,6 +18,7 @@ from avicheck.spec.lang import Range, Scope, record
 from avicheck.spec.machine import (
     FLUSH,
     FREE,
+    STEPS_SUCCEED,
     Action,
     Asked,
     Machine,
@@ -79,6 +80,7 @@ def encode(machine: Machine[S]) -> Encoding[S]:
 def _system(lifter: Lifter, machine: Machine[S], world: World[S]) -> TransitionSystem:
     variables = tuple(_variable(leaf) for leaf, _ in _leaves(world, world))
     model = machine.model
+    lifted = [(action, _lifted(lifter, action, world)) for action in machine.actions]
 
     def condition(predicate: Callable[[World[S]], bool]) -> Expr:
         return to_expr(lifter.call(inspect.unwrap(predicate), (world,), {}))
@@ -100,8 +102,8 @@ def _system(lifter: Lifter, machine: Machine[S], world: World[S]) -> TransitionS
         name=model.name,
         variables=variables,
         initial=tuple(_initial(variables, _values(world, start)) for start in machine.initial),
-        transitions=tuple(_transition(lifter, action, world) for action in machine.actions),
-        properties=tuple(asked(question) for question in model.asked),
+        transitions=tuple(_transition(action, outcome, world) for action, outcome in lifted),
+        properties=(*(asked(question) for question in model.asked), _steps_succeed(lifted)),
         ended=condition(model.ended),
     )
 
@@ -128,31 +130,47 @@ def _initial(variables: tuple[Variable, ...], values: Values) -> Values:
 
 
 @record
-class _Outcome:
-    """Whether an action can happen, and the world after it (anything, if it cannot)."""
+class _Lifted:
+    """Whether an action can happen, whether it fails, and the world after it (if it can happen)."""
 
     enabled: bool
+    failed: bool
     world: Any
 
 
-def _outcome(lifter: Lifter, action: Action, world: World[Any]) -> _Outcome:
-    def attempt(world: World[Any]) -> _Outcome:
-        after = action.fire(world)
-        return _Outcome(False, NEVER) if after is None else _Outcome(True, after)
+def _lifted(lifter: Lifter, action: Action, world: World[Any]) -> _Lifted:
+    def attempt(world: World[Any]) -> Any:
+        outcome = action.attempt(world)
+        if outcome.failure:
+            return NEVER if lifter.infeasible() else _Lifted(False, True, NEVER)
+        return _Lifted(False, False, NEVER) if outcome.world is None else _Lifted(True, False, outcome.world)
 
-    found: _Outcome = lifter.call(attempt, (world,), {})
+    found: _Lifted = lifter.call(attempt, (world,), {})
     return found
 
 
-def _transition(lifter: Lifter, action: Action, world: World[Any]) -> Transition:
-    outcome = _outcome(lifter, action, world)
+def _transition(action: Action, lifted: _Lifted, world: World[Any]) -> Transition:
     updates = {}
-    if outcome.enabled is not False:
-        for leaf, after in _leaves(world, outcome.world):
+    if lifted.enabled is not False:
+        for leaf, after in _leaves(world, lifted.world):
             if (value := to_expr(after)) is not leaf.expr:
                 updates[str(leaf.expr.value)] = ex.narrow(value, leaf.expr.lo, leaf.expr.hi)
-    return Transition(
-        action.name, action.thread, action.label, to_expr(outcome.enabled), updates, action.source
+    guard = to_expr(lifted.enabled)
+    return Transition(action.name, action.thread, action.label, guard, updates, action.source)
+
+
+def _steps_succeed(actions: Iterable[tuple[Action, _Lifted]]) -> Property:
+    conjuncts = tuple(
+        (action.name, ex.not_(to_expr(lifted.failed)))
+        for action, lifted in actions
+        if lifted.failed is not False
+    )
+    return Property(
+        name=STEPS_SUCCEED,
+        kind="always",
+        holds=ex.and_(*(part for _, part in conjuncts)),
+        sentence="No step fails: every index and value is in bounds, and no BUG_ON fires.",
+        conjuncts=conjuncts,
     )
 
 
@@ -199,10 +217,12 @@ def _stored(lifter: Lifter, machine: Machine[Any]) -> dict[str, tuple[Path, ...]
     positions = {name: (i, kind) for i, (name, kind, _) in enumerate(machine.instances())}
     found: dict[str, set[int]] = {kind.name: set() for kind in machine.model.threads}
     for action in machine.actions:
-        outcome = _outcome(lifter, action, world) if action.step is not None else None
-        if outcome is not None and outcome.enabled is not False:
+        if action.step is None:
+            continue
+        lifted = _lifted(lifter, action, world)
+        if lifted.enabled is not False:
             position, kind = positions[action.thread]
-            for slot in outcome.world.threads[position].buffer:
+            for slot in lifted.world.threads[position].buffer:
                 found[kind.name] |= _constants(to_expr(slot.at)) - {FREE}
     kinds = {kind.name: kind for kind in machine.model.threads}
     return {

@@ -65,6 +65,8 @@ STORE_BUFFER: Final = "store_buffer"
 """The name of the store buffers' depth in a scope."""
 FLUSH: Final = "flush"
 """The label of the step of the memory system."""
+STEPS_SUCCEED: Final = "steps-succeed"
+"""The property that every model has: in no reachable state can a step only fail."""
 FREE: Final = 0
 """``Store.at`` where a slot of a store buffer is free."""
 
@@ -260,6 +262,18 @@ class Model(Generic[S]):
 
 
 # Running a step.
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[S]):
+    """The world after an action, None where it cannot happen; or why it fails: an index or a value out of
+    bounds, a BUG_ON."""
+
+    world: World[S] | None
+    failure: str = ""
+
+
+_FAILURES: Final = (ArithmeticError, AssertionError, LookupError, ValueError)
 
 
 class _BlockedError(BaseException):
@@ -468,8 +482,8 @@ class Cpu:
         table = self._machine.stores(self._state.kind)
         return table.index(at.path) + 1 if at.path in table else FREE
 
-    def run(self, choice: tuple[Any, ...], world: World[Any], position: int) -> World[Any] | None:
-        """The world after the step, None if it has to wait."""
+    def run(self, choice: tuple[Any, ...], world: World[Any], position: int) -> Outcome[Any]:
+        """What comes of the step."""
         kind, step = self._state.kind, self._step
         declared = domains(kind.locals)
 
@@ -482,14 +496,16 @@ class Cpu:
                 self.wait_until(self._state.pc == kind.label(step.at))
             label = step.function(self, my, *choice)
         except _BlockedError:
-            return None
+            return Outcome(None)
+        except _FAILURES as error:
+            return Outcome(None, f"{type(error).__name__} ({error})")
         pc = self._state.pc
         if label is not None:
             pc = kind.label(label)
         elif step.at is not None:
             pc = kind.after(step)
         after = update(self._state, pc=pc, my=kind.locals(**my._values), buffer=self._buffer)
-        return World(self._shared, _replaced(world, position, after))
+        return Outcome(World(self._shared, _replaced(world, position, after)))
 
 
 def _replaced(world: World[Any], position: int, state: ThreadState[Any]) -> tuple[ThreadState[Any], ...]:
@@ -526,8 +542,7 @@ class Action:
     label: str
     source: str
     step: Step | None
-    fire: Callable[[World[Any]], World[Any] | None]
-    """The world after it, None where it cannot happen."""
+    attempt: Callable[[World[Any]], Outcome[Any]]
 
 
 class Machine(Generic[S]):
@@ -558,8 +573,13 @@ class Machine(Generic[S]):
 
     def successors(self, world: World[S]) -> list[tuple[Action, World[S]]]:
         """What can happen in a state, and what each leads to."""
-        reached = ((action, action.fire(world)) for action in self.actions)
-        return [(action, after) for action, after in reached if after is not None]
+        outcomes = ((action, action.attempt(world)) for action in self.actions)
+        return [(action, outcome.world) for action, outcome in outcomes if outcome.world is not None]
+
+    def failures(self, world: World[S]) -> list[tuple[Action, str]]:
+        """What can only fail in a state, and why."""
+        outcomes = ((action, action.attempt(world)) for action in self.actions)
+        return [(action, outcome.failure) for action, outcome in outcomes if outcome.failure]
 
     def stores(self, kind: Thread[Any]) -> tuple[Path, ...]:
         """The locations that a thread's store buffer can hold; none without a buffer."""
@@ -604,25 +624,24 @@ class Machine(Generic[S]):
                 source = "x86-TSO: the oldest store in the buffer reaches memory"
                 yield Action(f"{thread}.{FLUSH}", thread, FLUSH, source, None, self._flush(kind, position))
 
-    def _run(
-        self, step: Step, choice: tuple[Any, ...], position: int
-    ) -> Callable[[World[S]], World[S] | None]:
+    def _run(self, step: Step, choice: tuple[Any, ...], position: int) -> Callable[[World[S]], Outcome[S]]:
         return lambda world: Cpu(self, step, world, position).run(choice, world, position)
 
-    def _flush(self, kind: Thread[Any], position: int) -> Callable[[World[S]], World[S] | None]:
+    def _flush(self, kind: Thread[Any], position: int) -> Callable[[World[S]], Outcome[S]]:
         domain_at = {at.path: at.domain for at in locations(self.model.shared, self.scope)}
 
-        def flush(world: World[S]) -> World[S] | None:
+        def flush(world: World[S]) -> Outcome[S]:
             state = world.threads[position]
             oldest, *others = state.buffer
             if oldest.at == FREE:
-                return None
+                return Outcome(None)
             for slot, path in enumerate(self.stores(kind), FREE + 1):
                 if oldest.at == slot:
                     domain = domain_at[path]
                     value = from_number(oldest.value, domain, *bounds(domain, self.scope))
                     after = update(state, buffer=(*others, Store(FREE, 0)))
-                    return World(with_value(world.shared, path, value), _replaced(world, position, after))
+                    shared = with_value(world.shared, path, value)
+                    return Outcome(World(shared, _replaced(world, position, after)))
             raise ModelError(f"Buffered store must be to a location of the thread, not to {oldest.at}")
 
         return flush

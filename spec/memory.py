@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import (
     Annotated,
     Any,
@@ -170,15 +171,15 @@ def shared(cls: type[T]) -> type[T]:
     """Make ``cls`` a frozen record whose fields are declared as Var, Reg, Vars or Array."""
     kinds: dict[str, Any] = {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
-        bare, *sizes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        sized = bool(sizes) and isinstance(sizes[0], SizedBy)
+        bare, *marks = get_args(hint) if get_origin(hint) == Annotated else (hint,)
+        sized = [mark for mark in marks if isinstance(mark, SizedBy)]
         kinds[name] = get_origin(bare)
-        if kinds[name] not in ((Vars, Array) if sized else (Var, Reg)):
+        if kinds[name] not in ((Vars, Array) if sized else (Var, Reg)) or marks != sized:
             raise ModelError(
                 f"Field {cls.__name__}.{name} must be Var or Reg, or with SizedBy Vars or Array, not {hint}"
             )
         (inner,) = get_args(bare)
-        cls.__annotations__[name] = _ANNOTATED[_TUPLE[inner, ...], sizes[0]] if sized else inner
+        cls.__annotations__[name] = _ANNOTATED[_TUPLE[inner, ...], sized[0]] if sized else inner
     made = dataclass(frozen=True, slots=True)(cls)
     for name, domain in domains(made).items():
         setattr(made, name, kinds[name](name, domain, vars(made)[name]))
@@ -236,7 +237,7 @@ def bounds(domain: Any, scope: Scope) -> tuple[int, int]:
 
 def members(domain: Any) -> tuple[Any, ...]:
     """The values of a boolean or an enumeration, in order."""
-    return (False, True) if domain == bool else tuple(domain)
+    return tuple(domain) if issubclass(domain, Enum) else (False, True)
 
 
 def values(domain: Any, scope: Scope) -> tuple[Any, ...]:
