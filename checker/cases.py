@@ -8,20 +8,19 @@ from typing import Any, Final
 from avicheck.checker import explain
 from avicheck.checker.route import Routing, as_json, callers_text, reasons, request_text, routing
 from avicheck.spec.apic import APIC_DFR_CLUSTER, APIC_DFR_FLAT, ApicMode, Kvm, Vcpu
+from avicheck.spec.apic_map import Inhibit
 from avicheck.spec.apic_map_model import Case
 
 WIDTH: Final = 75
 """Columns of everything that may be pasted into a mail."""
 
 
-def case_text(case: Case) -> str:
-    """The case in at most ``WIDTH`` columns: the VM, its vCPUs, the request, what each path does and why."""
+def case_text(case: Case, width: int = WIDTH) -> str:
+    """The case in at most ``width`` columns: the VM, its vCPUs, the request, what each path does and why."""
     routed = routing(case.kvm, case.src, case.irq, case.alloc_fails)
-    lines = [*_wrapped(_vm_text(case)), *_vcpu_table(case.kvm), *_wrapped(request_text(routed))]
-    lines += [*_wrapped(callers_text(routed)), *_paths(routed)]
-    for reason in reasons(routed):
-        lines += _wrapped(reason)
-    return "\n".join(lines)
+    lines = [_vm_text(case), *_vcpu_table(case.kvm), request_text(routed), callers_text(routed)]
+    lines += [_paths(routed), *reasons(routed), *_inhibits(routed)]
+    return "\n".join(piece for line in lines for piece in textwrap.wrap(line, width, subsequent_indent="  "))
 
 
 def case_json(case: Case) -> dict[str, Any]:
@@ -36,8 +35,11 @@ def case_json(case: Case) -> dict[str, Any]:
     }
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+def _inhibits(routed: Routing) -> list[str]:
+    published = routed.published
+    flags = (published.physical_id_aliased, published.logical_id_aliased, published.apic_id_modified)
+    names = [reason.name for reason, flag in zip(Inhibit, flags, strict=True) if flag]
+    return [f"Inhibit reasons set: {', '.join(names)}."] if names else []
 
 
 def _vm_text(case: Case) -> str:
@@ -55,7 +57,7 @@ def _on(flag: bool) -> str:
 
 
 def _vcpu_table(kvm: Kvm) -> list[str]:
-    rows = [("vCPU", "id", "mode", "xAPIC ID", "LDR", "DFR", "SPIV", "priority")]
+    rows: list[tuple[str, ...]] = [("vCPU", "id", "mode", "xAPIC ID", "LDR", "DFR", "SPIV", "priority")]
     rows += [_vcpu_row(index, vcpu) for index, vcpu in enumerate(kvm.vcpus)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
@@ -79,11 +81,11 @@ def _vcpu_row(index: int, vcpu: Vcpu) -> tuple[str, ...]:
     )
 
 
-def _paths(routed: Routing) -> list[str]:
+def _paths(routed: Routing) -> str:
     fast = _accepted(routed, routed.accepted(routed.fast)) if routed.fast.handled else "left to the loop"
     slow = _accepted(routed, routed.accepted(routed.slow))
     took = _accepted(routed, routed.accepted(routed.delivery))
-    return _wrapped(f"Accepted through the map: {fast}; by the loop: {slow}; in KVM: {took}.")
+    return f"Accepted through the map: {fast}; by the loop: {slow}; in KVM: {took}."
 
 
 def _accepted(routed: Routing, mask: int) -> str:

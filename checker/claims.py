@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from avicheck.checker.errors import InputError
 from avicheck.checker.solve import Answer, Query, ask, solve_all
@@ -20,6 +20,10 @@ from avicheck.encodings.expr import Expr
 from avicheck.encodings.lift import Lifter, concrete, lifting, symbolic, to_expr
 from avicheck.spec.apic_map_model import Case, Outcome, case_ok, outcome
 from avicheck.spec.kernels import Kernel
+from avicheck.spec.lang import rule
+
+if TYPE_CHECKING:
+    from avicheck.checker.minimize import Search
 
 Predicate: TypeAlias = Callable[[Case, Outcome], bool]
 VcpuPredicate: TypeAlias = Callable[[Case, Outcome, int], bool]
@@ -198,6 +202,23 @@ def replays(claim: Claim, case: Case) -> bool:
 def _ask(claim: Claim, case: Case, result: Outcome, index: int | None) -> bool:
     predicate: Callable[..., bool] = claim.holds
     return predicate(case, result) if index is None else predicate(case, result, index)
+
+
+def smallest(claim: Claim, kernel: Kernel, max_vcpus: int, limit: float) -> Search:
+    """The smallest counterexample to a claim (``always``), or its smallest witness (``sometimes``)."""
+    from avicheck.checker.minimize import smallest_case
+
+    @rule
+    def shows(case: Case, outcome: Outcome) -> bool:
+        predicate: Callable[..., bool] = claim.holds
+        indices = [(i,) for i in range(len(case.kvm.vcpus))] if claim.each_vcpu else [()]
+        some = False
+        for index in indices:
+            holds = predicate(case, outcome, *index)
+            some |= holds if claim.kind == "sometimes" else holds ^ True
+        return some & (claim.within is None or claim.within(case, outcome))
+
+    return smallest_case(shows, kernel, max_vcpus, limit)
 
 
 def overall(results: Iterable[Result]) -> Verdict:

@@ -31,6 +31,7 @@ class Entry:
 
 COMMANDS: Final = {
     "models": Entry("avicheck.checker.models:models", "List the models and the kernels they describe."),
+    "check": Entry("avicheck.checker.check:check", "Decide the claims about a model."),
     "route": Entry("avicheck.checker.route:route", "Tell where one interrupt goes, on every kernel."),
     "find": Entry(
         "avicheck.checker.find:find",

@@ -64,9 +64,11 @@ def vcpus(indices: Iterable[int]) -> str:
     return f"vCPU{'s' * (len(ordered) > 1)} {names}" if ordered else "nobody"
 
 
-def explain_map(kvm: Kvm, published: Published) -> str:
+def explain_map(kvm: Kvm, published: Published, alloc_fails: bool = False) -> str:
     """Whether there is a map, in which logical mode, and whose doing it is if there is none or its
     logical part is disabled."""
+    if alloc_fails:
+        return "none: its allocation failed"
     if not published.present:
         index, before = _turning_point(kvm, lambda state: state.error != 0)
         taken = _physical_id(kvm.vcpus[index])
@@ -231,7 +233,7 @@ def divergence(kvm: Kvm, published: Published, src: int, irq: Irq, fast: int, sl
             yield f"only the map serves vCPU {index}: in the loop {why} ({rule})"
         if (slow & ~fast) >> index & 1:
             why = _why_not_by_map(kvm, published.map, index, irq)
-            yield f"only the loop serves vCPU {index} (by its {rule}): {why}"
+            yield f"only the loop serves vCPU {index} ({rule}): {why}"
 
 
 def _why_not_by_map(kvm: Kvm, map: ApicMap, index: int, irq: Irq) -> str:

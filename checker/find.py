@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -91,7 +91,7 @@ def _predicate(text: str) -> Callable[[Case, Outcome], bool]:
 
     @rule
     def holds(case: Case, outcome: Outcome) -> bool:
-        return expression.evaluate(apic_map_environment(case, outcome))
+        return cast(bool, expression.evaluate(apic_map_environment(case, outcome)))
 
     return holds
 

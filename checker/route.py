@@ -54,6 +54,7 @@ class Routing:
     fast: Delivery
     slow: Delivery
     delivery: Delivery
+    alloc_fails: bool = False
 
     def accepted(self, delivery: Delivery) -> int:
         """The vCPUs that accept, as a mask."""
@@ -76,6 +77,7 @@ def routing(kvm: Kvm, src: int, irq: Irq, alloc_fails: bool = False) -> Routing:
         kvm_irq_delivery_to_apic_fast(kvm, published, src, irq),
         slow_delivery(kvm, published, src, irq),
         kvm_irq_delivery_to_apic(kvm, published, src, irq),
+        alloc_fails,
     )
 
 
@@ -85,7 +87,7 @@ def reasons(routed: Routing) -> list[str]:
 
     kvm, published, src, irq = routed.kvm, routed.published, routed.src, routed.irq
     lines = [
-        f"Map: {explain.explain_map(kvm, published)}.",
+        f"Map: {explain.explain_map(kvm, published, routed.alloc_fails)}.",
         f"Through the map: {explain.explain_fast(kvm, published, src, irq)}.",
         f"By the loop: {explain.explain_loop(kvm, src, irq)}.",
     ]

@@ -15,6 +15,7 @@ from avicheck.checker import minimize
 from avicheck.checker.cli import main
 from avicheck.checker.minimize import Minimum, ReplayFailedError, smallest_case
 from avicheck.encodings import expr as ex
+from avicheck.encodings import lift
 from avicheck.spec.apic import APIC_DFR_FLAT, ApicMode, DestMode, has_caller
 from avicheck.spec.apic_map_model import Case, Outcome, case_ok, outcome
 from avicheck.spec.kernels import KERNELS
@@ -139,7 +140,7 @@ def test_a_case_that_does_not_replay_is_never_returned(monkeypatch: pytest.Monke
         found: Case = real(lifted, {**values, "irq.dest_id": 3})
         return found
 
-    real = minimize.concrete
+    real = lift.concrete
     monkeypatch.setattr(minimize, "concrete", other)
     with pytest.raises(ReplayFailedError):
         smallest_case(lost_by_x2apic_id, KERNELS["6.19"], 2)
