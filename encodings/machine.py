@@ -14,23 +14,11 @@ from avicheck.encodings.lift import NEVER, Lifter, LiftError, concrete, lifting,
 from avicheck.encodings.refusal import check_rule
 from avicheck.encodings.symbolic import Symbolic, SymEnum, parts_of
 from avicheck.encodings.transition import Property, Transition, TransitionSystem, Values, Variable
+from avicheck.spec.cpu import FREE, Store
 from avicheck.spec.lang import Range, Scope, record
-from avicheck.spec.machine import (
-    FLUSH,
-    FREE,
-    STEPS_SUCCEED,
-    Action,
-    Asked,
-    Machine,
-    MemoryModel,
-    Model,
-    Step,
-    Store,
-    Thread,
-    ThreadState,
-    World,
-)
+from avicheck.spec.machine import FLUSH, STEPS_SUCCEED, Action, Machine, MemoryModel
 from avicheck.spec.memory import ModelError, Path, bounds, locations
+from avicheck.spec.threads import Asked, Model, Step, Thread, ThreadState, World
 
 S = TypeVar("S")
 

@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from types import CodeType, FrameType, FunctionType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
-from avicheck.spec import lang, machine, memory
+from avicheck.spec import cpu, lang, machine, memory, threads
 
 
 class LiftError(Exception):
     """A specification cannot be lifted: ``<file>:<line> in <function>: <Thing> must be ..., not ...``."""
 
 
-_LANGUAGE: Final = frozenset(module.__name__ for module in (lang, memory, machine))
+_LANGUAGE: Final = frozenset(module.__name__ for module in (lang, memory, cpu, threads, machine))
 
 
 def refuse(what: str) -> NoReturn:
@@ -126,18 +126,23 @@ def _content(cell: Any) -> Any:
 
 
 def _walk(function: FunctionType) -> Iterator[ast.AST]:
+    """The parts of a function's text, decorators apart."""
     for node in _definitions(function.__code__.co_filename).get(function.__code__.co_firstlineno, ()):
-        yield from ast.walk(node)
+        for part in (node.args, *([node.body] if isinstance(node, ast.Lambda) else node.body)):
+            yield from ast.walk(part)
+
+
+_Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 @cache
-def _definitions(file: str) -> dict[int, list[ast.AST]]:
+def _definitions(file: str) -> dict[int, list[_Definition]]:
     """The functions that are defined in a file, by their first line."""
-    found: dict[int, list[ast.AST]] = {}
+    found: dict[int, list[_Definition]] = {}
     for node in ast.walk(ast.parse("".join(linecache.getlines(file)))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
-            found.setdefault(min(node.lineno, *(d.lineno for d in decorators), node.lineno), []).append(node)
+            found.setdefault(min(part.lineno for part in (node, *decorators)), []).append(node)
     return found
 
 

@@ -11,7 +11,8 @@ import pytest
 from avicheck.checker.engine import DEADLOCK_FREE
 from avicheck.encodings.expr import Expr, evaluate
 from avicheck.encodings.transition import successors
-from avicheck.spec.machine import STEPS_SUCCEED, Asked, World
+from avicheck.spec.machine import STEPS_SUCCEED
+from avicheck.spec.threads import Asked, World
 from tests.known.catalogue import CASES, KNOWN, Known
 from tests.known.naive import Graph, Question, answer, deadlock_free, explore
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 from avicheck.checker.engine import DEADLOCK_FREE
 from avicheck.encodings.machine import Encoding, encode
 from avicheck.spec.lang import Scope
-from avicheck.spec.machine import STEPS_SUCCEED, Machine, MemoryModel, Model
+from avicheck.spec.machine import STEPS_SUCCEED, Machine, MemoryModel
+from avicheck.spec.threads import Model
 from tests.known.counters import CIRCLE, LOCKSTEP
 from tests.known.exclusion import ALGORITHMS, Fence
 from tests.known.litmus import LITMUS, Order

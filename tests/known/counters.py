@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
+from avicheck.spec.cpu import Cpu
 from avicheck.spec.lang import Range
-from avicheck.spec.machine import Cpu, Model, Thread, World, always, never
 from avicheck.spec.memory import local, shared
+from avicheck.spec.threads import Model, Thread, World, always, never
 
 
 @shared

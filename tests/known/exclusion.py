@@ -9,9 +9,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Any, Final
 
+from avicheck.spec.cpu import Cpu
 from avicheck.spec.lang import IndexOf, Scope, SizedBy
-from avicheck.spec.machine import Cpu, Model, Thread, World, always, sometimes
 from avicheck.spec.memory import Var, Vars, local, shared
+from avicheck.spec.threads import Model, Thread, World, always, sometimes
 
 
 class Fence(Enum):

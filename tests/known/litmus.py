@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
+from avicheck.spec.cpu import Cpu
 from avicheck.spec.lang import Range
-from avicheck.spec.machine import Cpu, Model, Thread, World, ended, never
 from avicheck.spec.memory import Location, Var, local, shared
+from avicheck.spec.threads import Model, Thread, World, ended, never
 
 Word = Annotated[int, Range(0, 2)]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Final
 
+from avicheck.spec.cpu import Cpu
 from avicheck.spec.lang import IndexOf, Range, SizedBy
-from avicheck.spec.machine import Cpu, Model, Thread, World, always, leads_to, sometimes
 from avicheck.spec.memory import Reg, Var, Vars, local, shared
+from avicheck.spec.threads import Model, Thread, World, always, leads_to, sometimes
 
 
 @local
