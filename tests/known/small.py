@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from avicheck.encodings.expr import (
     FALSE,
@@ -42,6 +43,7 @@ from avicheck.encodings.transition import (
     successors,
 )
 
+State = Mapping[str, int]
 ONE = constant(1)
 DEADLOCK = "deadlock-free"
 
@@ -51,7 +53,7 @@ class Explored:
     """What a search found: how many states, how many transitions, how deep, and at which depth each
     property is first decided by a single state: broken, or reached by ``sometimes``."""
 
-    states: tuple[Mapping[str, int], ...]
+    states: tuple[State, ...]
     transitions: int
     depth: int
     found: Mapping[str, int]
@@ -59,12 +61,12 @@ class Explored:
 
 def explored(system: TransitionSystem) -> Explored:
     """Search a system breadth-first by the reference semantics."""
-    seen = {tuple(sorted(state.items())): 0 for state in system.initial}
+    seen = {key(state): 0 for state in system.initial}
     queue = [dict(key) for key in seen]
     found: dict[str, int] = {}
     fired = depth = 0
     for state in queue:
-        depth = seen[tuple(sorted(state.items()))]
+        depth = seen[key(state)]
         for prop in system.properties:
             if prop.kind != "leads-to" and evaluate([prop.holds], state)[0] == (prop.kind != "always"):
                 found.setdefault(prop.name, depth)
@@ -72,11 +74,10 @@ def explored(system: TransitionSystem) -> Explored:
         fired += len(steps)
         if not steps and not evaluate([system.ended], state)[0]:
             found.setdefault(DEADLOCK, depth)
-        for _, after in steps:
-            key = tuple(sorted(after.items()))
-            if key not in seen:
-                seen[key] = depth + 1
-                queue.append(dict(after))
+        for _, reached in steps:
+            if key(reached) not in seen:
+                seen[key(reached)] = depth + 1
+                queue.append(dict(reached))
     return Explored(tuple(queue), fired, depth, found)
 
 
@@ -124,6 +125,11 @@ def lights() -> TransitionSystem:
     )
 
 
+def within(expr: Expr, lo: int, hi: int) -> Expr:
+    """An expression where its value lies between two others, elsewhere 7."""
+    return ite(and_(le(constant(lo), expr), le(expr, constant(hi))), narrow(expr, lo, hi), constant(7))
+
+
 def arithmetic() -> TransitionSystem:
     """One walk through every operator on many operands. ``sum`` takes every result in, and at the
     end it must be what evaluating the expressions gives; then the walk has ended."""
@@ -148,8 +154,8 @@ def arithmetic() -> TransitionSystem:
         mul(shr(U, constant(4)), bitand(U, constant(0xFFFFFF))),
         bit_count(U),
         ite(and_(B, le(A, N)), A, ite(or_(eq(A, N), not_(B)), N, U)),
-        narrow(add(A, N), 0, 5),
-        narrow(sub(A, N), -3, 3),
+        within(add(A, N), 0, 5),
+        within(sub(A, N), -3, 3),
         ite(B, constant(-100000), constant(100000)),
     )
     turn = Variable("turn", 0, len(results))
@@ -240,4 +246,22 @@ def countdown() -> TransitionSystem:
     )
 
 
-SYSTEMS = (lights, arithmetic, philosophers, countdown)
+SYSTEMS = {make.__name__: cache(make) for make in (lights, arithmetic, philosophers, countdown)}
+"""Every system of this module, by name."""
+
+
+@cache
+def sample(name: str) -> tuple[State, ...]:
+    """The reachable states of one of ``SYSTEMS``, or every 37th of many."""
+    states = explored(SYSTEMS[name]()).states
+    return states if len(states) < 100 else states[::37]
+
+
+def key(state: State) -> tuple[tuple[str, int], ...]:
+    """A state, for sets of them."""
+    return tuple(sorted(state.items()))
+
+
+def after(system: TransitionSystem, state: State) -> set[tuple[tuple[str, int], ...]]:
+    """The successors of a state by the reference semantics."""
+    return {key(values) for _, values in successors(system, state)}
