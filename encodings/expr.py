@@ -7,7 +7,7 @@ one object; constructors simplify.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -35,6 +35,8 @@ class Op(Enum):
     BITCOUNT = "bit_count"
     NARROW = "narrow"
     """The argument, known to lie within tighter bounds wherever its value matters."""
+
+    __hash__ = object.__hash__  # members are singletons; Enum's own hashes the name, which is slow
 
 
 class Expr:
@@ -486,15 +488,16 @@ def narrow(a: Expr, lo: int, hi: int) -> Expr:
 # Walking.
 
 
-def postorder(roots: Iterable[Expr]) -> Iterator[Expr]:
-    """Every subexpression once, arguments before their users."""
+def postorder(roots: Iterable[Expr], known: Container[Expr] = ()) -> Iterator[Expr]:
+    """Every subexpression once, arguments before their users; none that is known, nor what only
+    known ones use."""
     seen: set[Expr] = set()
     stack: list[tuple[Expr, bool]] = [(root, False) for root in reversed(list(roots))]
     while stack:
         expr, ready = stack.pop()
         if ready:
             yield expr
-        elif expr not in seen:
+        elif expr not in seen and expr not in known:
             seen.add(expr)
             stack.append((expr, True))
             stack.extend((arg, False) for arg in reversed(expr.args) if arg not in seen)

@@ -299,17 +299,18 @@ def symbolic(domain: Any, scope: Scope, name: str, **fixed: Any) -> Any:
 
 def concrete(value: T, values: dict[str, int]) -> T:
     """A symbolic value under an assignment of its variables, as Python's own values."""
-    leaves = list(_leaves(value))
+    leaves = list(leaves_of(value))
     found = iter(ex.evaluate([to_expr(leaf) for leaf in leaves], values))
     return cast(T, _rebuild(value, found))
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves_of(value: Any) -> Iterator[Any]:
+    """The booleans, integers and members that a value is made of, symbolic or not, in order."""
     if isinstance(value, Symbolic | bool | int | Enum):
         yield value
     else:
         for part in parts_of(value) or ():
-            yield from _leaves(part)
+            yield from leaves_of(part)
 
 
 def _rebuild(value: Any, found: Iterator[int]) -> Any:
