@@ -306,7 +306,13 @@ def member_of_records(cell: Cell, other: Cell) -> bool:
 
 @compared(Mode, Mode)
 def enum_comparison(m: Mode, n: Mode) -> tuple[bool, ...]:
-    return m == n, m != Mode.FAST, m == Mode.OFF, m == "off", m == 1, m != ApicMode.DISABLED
+    others = no_members()
+    return m == n, m != Mode.FAST, m == Mode.OFF, *(m == other for other in others), m != others[2]
+
+
+def no_members() -> tuple[Any, ...]:
+    """What no member equals."""
+    return "off", 1, ApicMode.DISABLED
 
 
 @compared(Mode, SMALL)
