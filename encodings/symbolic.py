@@ -237,15 +237,13 @@ def value_of(expr: Expr) -> Any:
 
 
 def member_of(members: type[Enum], expr: Expr) -> Any:
-    """The member at a position. Members that are numbers, strings or sets too are refused: they
+    """The member at a position. TypeError for members that are numbers, strings or sets too: they
     equal things of other types."""
     if issubclass(members, int | str | Flag):
-        refuse(f"Enumeration {members.__name__} must be a plain one, not {_bases(members)}")
+        raise TypeError(
+            f"members of a plain Enum, not of {members.__name__} ({members.__bases__[0].__name__})"
+        )
     return list(members)[expr.lo] if expr.op is Op.CONST else SymEnum(members, expr)
-
-
-def _bases(members: type[Enum]) -> str:
-    return f"one of type {', '.join(base.__name__ for base in members.__bases__)}"
 
 
 def _tightened(expr: Expr, at_least: int | None = None) -> Expr:
@@ -285,7 +283,10 @@ def symbolic(domain: Any, scope: Scope, name: str, **fixed: Any) -> Any:
     if domain is bool:
         return SymBool(ex.bool_var(name))
     if isinstance(domain, type) and issubclass(domain, Enum):
-        return member_of(domain, ex.int_var(name, 0, len(domain) - 1))
+        try:
+            return member_of(domain, ex.int_var(name, 0, len(domain) - 1))
+        except TypeError as error:
+            refuse(f"Domain of {name} must be {error}")
     if not is_dataclass(domain):
         refuse(f"Domain of {name} must be finite, not {domain!r}")
     prefix = f"{name}." if name else ""
