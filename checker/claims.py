@@ -100,11 +100,22 @@ class Result:
 
 def claims_of(model: str) -> tuple[Claim, ...]:
     """The claims that are registered for a model (entry point group ``avicheck.claims``)."""
-    found = [entry for entry in entry_points(group="avicheck.claims") if entry.name == model]
-    if not found:
-        raise InputError("Model", "one with claims", repr(model))
-    claims: tuple[Claim, ...] = found[0].load()
+    claims: tuple[Claim, ...] = _registered("claims", model)
     return claims
+
+
+def obligations_of(model: str, kernel: Kernel, vcpus: int) -> list[Query]:
+    """What else must be proved of a model (entry point group ``avicheck.obligations``): that its
+    hand-written rules and the lifted specification are equivalent."""
+    found: list[Query] = _registered("obligations", model)(kernel, vcpus)
+    return found
+
+
+def _registered(kind: str, model: str) -> Any:
+    found = [entry for entry in entry_points(group=f"avicheck.{kind}") if entry.name == model]
+    if not found:
+        raise InputError("Model", f"one with registered {kind}", repr(model))
+    return found[0].load()
 
 
 @lru_cache(maxsize=16)

@@ -37,6 +37,7 @@ COMMANDS: Final = {
         "avicheck.checker.find:find",
         "Find a smallest configuration and request that an expression describes.",
     ),
+    "prove": Entry("avicheck.checker.prove:prove", "Prove a model's claims at their full size."),
     "conform": Entry("avicheck.checker.conform:conform", "Compare the models with real kernels."),
 }
 
