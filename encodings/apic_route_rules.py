@@ -7,7 +7,6 @@ outside the domain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 from typing import Final, NamedTuple
 
@@ -32,6 +31,7 @@ from avicheck.encodings.apic_map_rules import (
     share_seat,
 )
 from avicheck.encodings.rule_terms import (
+    alone,
     bit_of,
     first,
     is_any,
@@ -217,22 +217,18 @@ def _map_answer(kvm: Kvm, alloc_fails: BoolTerm, from_x2apic: BoolTerm, irq: Irq
         members = z3.If(mode_is(kvm, mode), z3.Extract(SEATS - 1, 0, mask), members)
 
     meant = [bit_of(members, b) for b in range(SEATS)]
-    occupied = [z3.And(meant[b], z3.Or([bit_of(own, b) for own in seats])) for b in range(SEATS)]
+    occupied = [[bit_of(members & own, b) for own in seats] for b in range(SEATS)]
     picked = z3.If(
         kvm.vector_hashing,
         pack(nth(meant, irq.vector)),
-        pack(least_busy(occupied, [_priority_at(kvm, seats, b) for b in range(SEATS)])),
+        pack(least_busy(occupied, _priorities(kvm))),
     )
     logical_mask = z3.If(_lowest(irq), picked, members)
     return _MapAnswer(given, z3.If(physical, z3.BitVecVal(1, SEATS), logical_mask), seats)
 
 
-def _priority_at(kvm: Kvm, seats: Sequence[BvTerm], b: int) -> BvTerm:
-    """The arbitration priority of whoever sits at bit ``b``."""
-    priority: BvTerm = kvm.vcpus[0].arb_prio
-    for vcpu, seat in zip(kvm.vcpus[1:], seats[1:], strict=True):
-        priority = z3.If(bit_of(seat, b), vcpu.arb_prio, priority)
-    return priority
+def _priorities(kvm: Kvm) -> list[BvTerm]:
+    return [vcpu.arb_prio for vcpu in kvm.vcpus]
 
 
 @remembered
@@ -277,7 +273,7 @@ def _loop_calls(kvm: Kvm, src: BvTerm, irq: Irq) -> list[BoolTerm]:
     targets = _targets(kvm, src, irq)
     candidates = [z3.And(target, vcpu.sw_enabled) for target, vcpu in zip(targets, kvm.vcpus, strict=True)]
     by_vector = nth(candidates, irq.vector)
-    by_priority = least_busy(candidates, [vcpu.arb_prio for vcpu in kvm.vcpus])
+    by_priority = least_busy(alone(candidates), _priorities(kvm))
     picks = z3.Or(irq.msi_redir_hint, z3.And(_lowest(irq), z3.Not(_becomes_fixed(irq))))
     return [
         z3.If(picks, z3.If(kvm.vector_hashing, by_vector[i], by_priority[i]), target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import wraps
+from itertools import permutations
 from typing import Any, ParamSpec, TypeVar
 
 import z3
@@ -100,14 +101,25 @@ def nth(candidates: Sequence[BoolTerm], vector: BvTerm) -> list[BoolTerm]:
     ]
 
 
-def least_busy(candidates: Sequence[BoolTerm], priorities: Sequence[BvTerm]) -> list[BoolTerm]:
-    """Only the candidate that no later one beats, each compared with the best before it.
+def alone(candidates: Sequence[BoolTerm]) -> list[list[BoolTerm]]:
+    """One claim for each vCPU, its own."""
+    indices = range(len(candidates))
+    return [[candidates[i] if i == j else z3.BoolVal(False) for j in indices] for i in indices]
+
+
+def least_busy(claims: Sequence[Sequence[BoolTerm]], priorities: Sequence[BvTerm]) -> list[BoolTerm]:
+    """Only the claim that no later one beats, each compared with the best before it. A claim says for
+    each vCPU whether it is that one's; at most one holds.
 
     The comparison is the sign of a wrapping difference and so not transitive: the order matters
     (``kvm_apic_compare_prio``).
     """
-    best, takes = z3.BitVecVal(0, 32), []
-    for i, (candidate, priority) in enumerate(zip(candidates, priorities, strict=True)):
-        takes.append(z3.And(candidate, z3.Or(z3.Not(z3.Or(candidates[:i])), priority - best < 0)))
-        best = z3.If(takes[-1], priority, best)
+    pairs = list(permutations(range(len(priorities)), 2))
+    beats = {(i, j): priorities[i] - priorities[j] < 0 for i, j in pairs}
+    best, takes = [z3.BoolVal(False)] * len(priorities), []
+    for claim in claims:
+        better = [z3.And(claim[i], best[j], beats[i, j]) for i, j in pairs]
+        take = z3.And(z3.Or(claim), z3.Or(z3.Not(z3.Or(best)), *better))
+        best = [z3.If(take, mine, held) for mine, held in zip(claim, best, strict=True)]
+        takes.append(take)
     return [z3.And(take, z3.Not(z3.Or(takes[i + 1 :]))) for i, take in enumerate(takes)]

@@ -311,8 +311,8 @@ def test_a_kernel_without_one_of_its_fixes_disagrees(fix: Fix) -> None:
     assert any(any(map_disagreements(line, unfixed)) for line in sample("6.12"))
 
 
-def _last_of_equals_wins(candidates: Sequence[Any], priorities: Sequence[Any]) -> list[Any]:
-    return rule_terms.least_busy(candidates[::-1], priorities[::-1])[::-1]
+def _last_of_equals_wins(claims: Sequence[Sequence[Any]], priorities: Sequence[Any]) -> list[Any]:
+    return rule_terms.least_busy(claims[::-1], priorities)[::-1]
 
 
 WRONG: Final = {
@@ -440,7 +440,7 @@ def test_the_posted_series_takes_slots_above_0xff_from_xapic_mode_only(ids: rang
 )
 def test_priorities_are_compared_by_a_wrapping_difference(priorities: list[int], winner: int) -> None:
     terms = [z3.BitVecVal(priority, 32) for priority in priorities]
-    wins = rule_terms.least_busy([z3.BoolVal(True)] * len(terms), terms)
+    wins = rule_terms.least_busy(rule_terms.alone([z3.BoolVal(True)] * len(terms)), terms)
     assert [z3.is_true(z3.simplify(win)) for win in wins] == [i == winner for i in range(len(wins))]
 
 
