@@ -179,9 +179,8 @@ def _symbolic_world(machine: Machine[S]) -> World[S]:
         return ThreadState(kind, index, pc, symbolic(kind.locals, scope, name), buffer)
 
     threads = zip(machine.instances(), machine.initial[0].threads, strict=True)
-    world = World(
-        symbolic(machine.model.shared, scope, ""), tuple(state(*which, start) for which, start in threads)
-    )
+    shared = symbolic(machine.model.shared, scope, "")
+    world = World(machine.options, shared, tuple(state(*which, start) for which, start in threads))
     names = [leaf.expr.value for leaf, _ in _leaves(world, world)]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ModelError(f"Variable of {machine.model.name} must have one meaning, not two: {twice[0]}")

@@ -68,8 +68,9 @@ class Cpu:
         """The shared state, for the machine: steps access it by the methods below."""
         self.buffer = buffer
         """The store buffer, likewise."""
+        self.options = options
+        """What the model is built with."""
         self._where = where
-        self._options = options
         self._stores = stores
         self._coarse = coarse
         self._accessed: list[str] = []
@@ -77,7 +78,7 @@ class Cpu:
 
     def has(self, option: Enum) -> bool:
         """Whether the model is built with a fix, an assumption or another switch."""
-        return option in self._options
+        return option in self.options
 
     def wait_until(self, condition: bool) -> None:
         """The step can happen only where this is true."""

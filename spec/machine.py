@@ -150,7 +150,8 @@ class Machine(Generic[S]):
             depth = self.scope[STORE_BUFFER] if self.stores(kind) else 0
             return ThreadState(kind, index, pc, kind.locals(), (Store(FREE, 0),) * depth)
 
-        return World(shared, tuple(state(kind, index) for _, kind, index in self.instances()))
+        threads = tuple(state(kind, index) for _, kind, index in self.instances())
+        return World(self.options, shared, threads)
 
     def _actions(self) -> Iterable[Action]:
         for position, (thread, kind, _) in enumerate(self.instances()):
@@ -198,7 +199,7 @@ class Machine(Generic[S]):
             elif step.at is not None:
                 pc = kind.after(step)
             after = update(state, pc=pc, my=_frozen(my, kind.locals), buffer=cpu.buffer)
-            return Outcome(World(cpu.shared, _replaced(world, position, after)))
+            return Outcome(update(world, shared=cpu.shared, threads=_replaced(world, position, after)))
 
         return run
 
@@ -216,7 +217,7 @@ class Machine(Generic[S]):
                     value = from_number(oldest.value, domain, *bounds(domain, self.scope))
                     after = update(state, buffer=(*others, Store(FREE, 0)))
                     shared = with_value(world.shared, path, value)
-                    return Outcome(World(shared, _replaced(world, position, after)))
+                    return Outcome(update(world, shared=shared, threads=_replaced(world, position, after)))
             raise ModelError(f"Buffered store must be to a location of the thread, not to {oldest.at}")
 
         return flush

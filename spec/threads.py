@@ -127,10 +127,15 @@ class ThreadState(Generic[L]):
 
 @record
 class World(Generic[S]):
-    """A state of a model."""
+    """A state of a model, and the options the model is built with."""
 
+    options: frozenset[Enum]
     shared: S
     threads: tuple[ThreadState[Any], ...]
+
+    def has(self, option: Enum) -> bool:
+        """Whether the model is built with a fix, an assumption or another switch."""
+        return option in self.options
 
     def of(self, kind: Thread[L]) -> tuple[ThreadState[L], ...]:
         """The instances of a thread."""
