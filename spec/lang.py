@@ -147,6 +147,9 @@ class Seq(Generic[T]):
         """The entries that count, in order."""
         return [item for guard, item in self.entries if guard]
 
+    def __len__(self) -> int:
+        return len(self.items())
+
     def __eq__(self, other: object) -> bool:
         return self.items() == other.items() if isinstance(other, Seq) else NotImplemented
 
@@ -159,6 +162,9 @@ class Table:
     """A map from integers to pointers, ``NULL`` where nothing was written."""
 
     writes: Seq[tuple[int, int]] = Seq()
+
+    __iter__ = None
+    """Not iterable: by ``__getitem__`` alone Python would try all keys from 0, without end."""
 
     def __getitem__(self, key: int) -> int:
         return table_lookup(self, key)
