@@ -1,0 +1,138 @@
+"""Explorations on disk, to go on with after a crash, a reboot or a Ctrl-C."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from array import array
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from avicheck.checker.errors import InputError
+from avicheck.encodings.expr import Expr, postorder
+from avicheck.encodings.packing import WORD, Layout
+from avicheck.encodings.transition import TransitionSystem
+
+MAGIC: Final = b"avicheck checkpoint 1\n"
+_CHUNK: Final = 1 << 24
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Where an exploration stands: how many states are ``expanded``, in a level that ends before state
+    ``level_end`` and lies ``depth`` steps from the initial states; the largest out-degree; the first
+    deadlock; how often each transition fired, in the system's order."""
+
+    expanded: int
+    level_end: int
+    depth: int
+    widest: int
+    stuck: int | None
+    fired: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An exploration: the packed states in the order of discovery, each in words of 64 bits, lowest
+    first; for each the number of the state that it was reached from, in 32 bits (its own for an initial
+    state). Bytes are in little-endian order."""
+
+    states: bytes | memoryview
+    parents: bytes | memoryview
+    marks: Marks
+
+
+def initial(system: TransitionSystem, layout: Layout) -> Snapshot:
+    """Nothing but the initial states. ``PackingError`` if one of them is not one of the system's."""
+    packed = dict.fromkeys(layout.pack(state) for state in system.initial)
+    states = b"".join(state.to_bytes(layout.words * WORD // 8, "little") for state in packed)
+    marks = Marks(0, len(packed), 0, 0, None, (0,) * len(system.transitions))
+    return Snapshot(states, array("I", range(len(packed))).tobytes(), marks)
+
+
+def identity(system: TransitionSystem) -> str:
+    """A hash of all that an exploration depends on: variables, initial states, transitions and which
+    states have ended. Properties do not count."""
+    roots = [e for t in system.transitions for e in (t.guard, *t.updates.values())] + [system.ended]
+    numbers: dict[Expr, int] = {}
+    digest = hashlib.sha256()
+
+    def add(*parts: object) -> None:
+        digest.update(json.dumps(parts).encode() + b"\n")
+
+    for expr in postorder(roots):
+        add(expr.op.value, [numbers[arg] for arg in expr.args], expr.is_bool, expr.lo, expr.hi, expr.value)
+        numbers[expr] = len(numbers)
+    for variable in system.variables:
+        add(variable.name, variable.lo, variable.hi, variable.is_bool)
+    for state in system.initial:
+        add(sorted(state.items()))
+    for transition in system.transitions:
+        updates = [(name, numbers[value]) for name, value in transition.updates.items()]
+        add(transition.name, numbers[transition.guard], updates)
+    add(numbers[system.ended])
+    return digest.hexdigest()
+
+
+def save(path: Path, system: TransitionSystem, snapshot: Snapshot) -> None:
+    """Write a checkpoint in place of the one that may be there. Whatever happens, one of the two
+    remains whole. ``OSError`` if the file cannot be written."""
+    header = {
+        "system": system.name,
+        "identity": identity(system),
+        "states": len(snapshot.states),
+        "marks": asdict(snapshot.marks),
+    }
+    line = json.dumps(header).encode() + b"\n"
+    checksum = b"%08x\n" % _checksum(_chunks(line, snapshot.states, snapshot.parents))
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(MAGIC + checksum)
+            for chunk in _chunks(line, snapshot.states, snapshot.parents):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def load(path: Path, system: TransitionSystem) -> Snapshot:
+    """A system's exploration. ``InputError`` for anything but a whole checkpoint of this system,
+    ``OSError`` if the file cannot be read."""
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise InputError("file", "a checkpoint of avicheck", "something else", str(path))
+        checksum, line = file.readline(), file.readline()
+        content = file.read()
+    if checksum != b"%08x\n" % _checksum(_chunks(line, content)):
+        raise InputError("checkpoint", "whole", "damaged", str(path))
+    header = json.loads(line)
+    if header["identity"] != identity(system):
+        name = header["system"]
+        came = "of an earlier form of it" if name == system.name else f"of {name}"
+        raise InputError("checkpoint", f"of {system.name} as it is now", came, str(path))
+    states, view = header["states"], memoryview(content)
+    marks = Marks(**{**header["marks"], "fired": tuple(header["marks"]["fired"])})
+    return Snapshot(view[:states], view[states:], marks)
+
+
+def _chunks(*buffers: bytes | memoryview) -> Iterable[memoryview]:
+    for buffer in buffers:
+        view = memoryview(buffer)
+        for start in range(0, len(view), _CHUNK):
+            yield view[start : start + _CHUNK]
+
+
+def _checksum(chunks: Iterable[memoryview]) -> int:
+    value = 0
+    for chunk in chunks:
+        value = zlib.crc32(chunk, value)
+    return value

@@ -1,0 +1,388 @@
+"""The explicit engine: every reachable state of a transition system, breadth first and exactly.
+
+Small runs are interpreted; larger ones go on compiled. Counterexamples are shortest.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from avicheck.checker import checkpoint as checkpoints
+from avicheck.checker.checkpoint import Snapshot
+from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
+from avicheck.checker.errors import InputError, not_one_of
+from avicheck.checker.explore_interpreted import Interpreted
+from avicheck.checker.memory import available, resident
+from avicheck.checker.verdict import Verdict
+from avicheck.encodings.expr import Expr, evaluate, not_
+from avicheck.encodings.packing import layout
+from avicheck.encodings.transition import Property, Run, TransitionSystem, fire, successors
+
+if TYPE_CHECKING:
+    from avicheck.checker.explore_compiled import Compiled
+
+ENGINE: Final = "explicit"
+
+Stop: TypeAlias = Literal["first", "all", "never"]
+"""When to stop before everything is explored: at the first violated property, when every property is
+decided, never."""
+
+Tier: TypeAlias = Literal["auto", "interpreted", "compiled"]
+
+Reason: TypeAlias = Literal["decided", "states", "memory", "interrupted"]
+
+SWITCH: Final = 30_000
+"""States from which on compiled code pays for its compilation."""
+_REASONS: Final[Mapping[Reason, str]] = {
+    "decided": "stopped when others were decided",
+    "states": "stopped at the limit of states",
+    "memory": "stopped at the limit of memory",
+    "interrupted": "interrupted",
+}
+_PROGRESS_EVERY: Final = 0.5
+_CHECKPOINT_SHARE: Final = 20
+"""A checkpoint is written when so many times the time has passed that the last one took."""
+
+
+class Contradiction(RuntimeError):
+    """The engine and the reference semantics differ: no result can be relied on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an exploration is. ``depth`` is the level that is being expanded, ``frontier`` the known
+    states that are not expanded yet, ``memory`` what the process holds, in bytes."""
+
+    depth: int
+    frontier: int
+    states: int
+    states_per_second: float
+    memory: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What an exploration went through. All states at most ``depth`` steps from the initial ones are
+    known; if it is ``complete``, there are no others. ``stopped`` says why it is not complete: the
+    properties are decided, a limit of states or memory, an interrupt. ``fired`` counts by transition;
+    ``deadlock`` leads to a state that has not ended and in which nothing can fire."""
+
+    tier: Literal["interpreted", "compiled"]
+    states: int
+    transitions: int
+    depth: int
+    fired: Mapping[str, int]
+    out_degree_max: int
+    out_degree_mean: float
+    deadlock: Run | None
+    results: tuple[EngineResult, ...]
+    stopped: Reason | None
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every reachable state was expanded."""
+        return self.stopped is None
+
+    @property
+    def never_fired(self) -> tuple[str, ...]:
+        """The transitions that did not fire; if the exploration is complete, they never can."""
+        return tuple(name for name, count in self.fired.items() if not count)
+
+
+def explore(
+    system: TransitionSystem,
+    *,
+    properties: Sequence[str] | None = None,
+    stop: Stop = "first",
+    max_states: int | None = None,
+    max_memory: int | None = None,
+    tier: Tier = "auto",
+    checkpoint: Path | None = None,
+    checkpoint_every: float = 60.0,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Exploration:
+    """Explore a system and decide properties of it, by name: all but ``leads-to`` if none are named;
+    ``DEADLOCK_FREE`` is one of them.
+
+    Stops soon after ``max_states`` states are known, and before the process holds more than
+    ``max_memory`` bytes (most of what the system has, unless given). Goes on from a ``checkpoint`` if
+    that file exists; writes it at most every so many seconds, and when stopped by a limit or an
+    interrupt. SIGINT stops the exploration, not the program.
+
+    ``InputError`` if a name is unknown, the checkpoint is not one of this system, or a transition
+    leads beyond a variable's bounds; ``PackingError`` if an initial state is not one of the system's;
+    ``OSError`` if the checkpoint cannot be read or written."""
+    memory = resident() + available() * 9 // 10 if max_memory is None else max_memory
+    limits = _Limits(max_states, memory, tier)
+    saving = None if checkpoint is None else _Saving(checkpoint, checkpoint_every)
+    return _Exploring(system, _asked(system, properties), stop, limits, saving, on_progress).run()
+
+
+@dataclass(frozen=True)
+class _Limits:
+    states: int | None
+    memory: int
+    tier: Tier
+
+
+@dataclass
+class _Saving:
+    path: Path
+    every: float
+    next: float = 0.0
+
+
+def _asked(system: TransitionSystem, names: Sequence[str] | None) -> list[Property | None]:
+    """Properties by name; None stands for ``DEADLOCK_FREE``."""
+    known: dict[str, Property | None] = {p.name: p for p in system.properties if p.kind != "leads-to"}
+    known[DEADLOCK_FREE] = None
+    if names is None:
+        return list(known.values())
+    for name in names:
+        if name not in known:
+            raise not_one_of("property", known, name)
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _sought(prop: Property) -> Expr:
+    """What holds in a state that decides a property."""
+    return not_(prop.holds) if prop.kind == "always" else prop.holds
+
+
+class _Exploring:
+    """One exploration under way."""
+
+    def __init__(
+        self,
+        system: TransitionSystem,
+        asked: Sequence[Property | None],
+        stop: Stop,
+        limits: _Limits,
+        saving: _Saving | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.system, self.asked, self.stop = system, asked, stop
+        self.limits, self.saving, self.on_progress = limits, saving, on_progress
+        self.layout = layout(system)
+        self.properties = [prop for prop in asked if prop is not None]
+        self.expressions = [_sought(prop) for prop in self.properties]
+        self.decided: dict[str, int] = {}
+        self.search: Interpreted | Compiled
+        self.level_end = self.depth = 0
+        self.interrupted = False
+        self.began = self.reported = time.monotonic()
+        self.reported_states = 0
+
+    def run(self) -> Exploration:
+        """Explore until there is a reason to stop or nothing is left."""
+        if self.saving is not None and self.saving.path.exists():
+            self.resume(checkpoints.load(self.saving.path, self.system))
+        else:
+            self.resume(checkpoints.initial(self.system, self.layout))
+        with _on_interrupt(self.interrupt):
+            self.save(self.saving is not None)
+            stopped = self.look_back() or self.levels()
+            self.save(self.saving is not None and stopped != "decided" and self.search.consistent)
+        return self.result(stopped)
+
+    def interrupt(self) -> None:
+        """Stop as soon as the states at hand are expanded."""
+        self.interrupted = True
+
+    # Snapshots.
+
+    def snapshot(self) -> Snapshot:
+        """All that is known."""
+        return self.search.snapshot(self.level_end, self.depth)
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot."""
+        self.level_end, self.depth = snapshot.marks.level_end, snapshot.marks.depth
+        small = len(snapshot.parents) < 4 * SWITCH
+        if self.limits.tier == "interpreted" or (self.limits.tier == "auto" and small):
+            self.search = Interpreted(self.system, self.layout, self.expressions, snapshot)
+        else:
+            self.compile(snapshot)
+
+    def compile(self, snapshot: Snapshot) -> None:
+        """Go on with compiled code."""
+        from avicheck.checker.explore_compiled import Compiled
+
+        memory = self.limits.memory
+        self.search = Compiled(self.system, self.layout, self.expressions, snapshot, memory)
+
+    def save(self, due: bool) -> None:
+        """Write a checkpoint if it is due."""
+        if due and self.saving is not None:
+            began = time.monotonic()
+            checkpoints.save(self.saving.path, self.system, self.snapshot())
+            now = time.monotonic()
+            self.saving.next = now + max(self.saving.every, _CHECKPOINT_SHARE * (now - began))
+
+    # Searching.
+
+    def levels(self) -> Reason | None:
+        """Expand level by level."""
+        while True:
+            while self.search.expanded < self.level_end:
+                reason = self.limit() or self.advance()
+                if reason is not None:
+                    return reason
+                self.look_after()
+            if self.search.count == self.level_end:
+                return None
+            self.level_end = self.search.count
+            self.depth += 1
+
+    def limit(self) -> Reason | None:
+        """A reason not to go on."""
+        if self.interrupted:
+            return "interrupted"
+        if self.limits.states is not None and self.search.count >= self.limits.states:
+            return "states"
+        return "memory" if resident() > self.limits.memory else None
+
+    def advance(self) -> Reason | None:
+        """Expand some states of the level."""
+        search = self.search
+        if self.limits.tier == "auto" and search.name == "interpreted" and search.count >= SWITCH:
+            self.compile(self.snapshot())
+            self.search.asked, search = search.asked, self.search
+        alarms = search.advance(min(self.level_end, search.expanded + search.chunk))
+        if search.fault is not None:
+            raise self.fault(*search.fault)
+        return self.decide(alarms) or ("memory" if search.full else None)
+
+    def look_after(self) -> None:
+        """Report progress and save, if it is time."""
+        now = time.monotonic()
+        passed = now - self.reported
+        if self.on_progress is not None and passed >= _PROGRESS_EVERY:
+            states = self.search.count
+            speed = (states - self.reported_states) / passed
+            frontier = states - self.search.expanded
+            self.on_progress(Progress(self.depth, frontier, states, speed, resident(), now - self.began))
+            self.reported, self.reported_states = now, states
+        self.save(self.saving is not None and now >= self.saving.next)
+
+    def look_back(self) -> Reason | None:
+        """Decide properties by the states that are known already."""
+        start, reason = 0, None
+        while alarms := self.search.alarms(start):
+            reason = self.decide(alarms)
+            start = alarms[-1] + 1
+        return reason
+
+    def decide(self, alarms: Sequence[int]) -> Reason | None:
+        """Note which properties some states decide, and whether to stop for that."""
+        for number in alarms:
+            values = self.layout.unpack(self.search.state(number))
+            for i, holds in enumerate(evaluate(self.expressions, values)):
+                if holds and self.search.asked[i]:
+                    self.search.asked[i] = False
+                    self.decided[self.properties[i].name] = number
+        if self.search.stuck is not None and None in self.asked:
+            self.decided.setdefault(DEADLOCK_FREE, self.search.stuck)
+        if self.stop == "never" or not self.decided:
+            return None
+        witnesses = {prop.name for prop in self.properties if prop.kind == "sometimes"}
+        violated = self.decided.keys() - witnesses
+        every = len(self.decided) == len(self.asked)
+        return "decided" if every or (violated and self.stop == "first") else None
+
+    # Answers.
+
+    def result(self, stopped: Reason | None) -> Exploration:
+        """What there is to say."""
+        search = self.search
+        transitions = sum(search.fired)
+        runs = {name: self.path(number) for name, number in self.decided.items()}
+        deadlock = None if search.stuck is None else self.path(search.stuck)
+        seconds = time.monotonic() - self.began
+        results = []
+        for prop in self.asked:
+            name = DEADLOCK_FREE if prop is None else prop.name
+            verdict, detail = self.verdict(prop, name in runs, stopped)
+            run = runs.get(name)
+            depth = self.depth if run is None else len(run.fired)
+            results.append(
+                EngineResult(ENGINE, name, verdict, run, search.count, transitions, depth, seconds, detail)
+            )
+        return Exploration(
+            tier=search.name,
+            states=search.count,
+            transitions=transitions,
+            depth=self.depth,
+            fired=dict(zip((t.name for t in self.system.transitions), search.fired, strict=True)),
+            out_degree_max=search.widest,
+            out_degree_mean=transitions / search.expanded if search.expanded else 0.0,
+            deadlock=deadlock,
+            results=tuple(results),
+            stopped=stopped,
+            seconds=seconds,
+        )
+
+    def verdict(self, prop: Property | None, found: bool, stopped: Reason | None) -> tuple[Verdict, str]:
+        """A property's verdict, with the reason."""
+        sometimes = prop is not None and prop.kind == "sometimes"
+        if found:
+            return (Verdict.HOLDS, "reached") if sometimes else (Verdict.VIOLATED, "shortest run")
+        if stopped is not None:
+            return Verdict.UNKNOWN, f"{_REASONS[stopped]}: all states up to depth {self.depth} were seen"
+        return (Verdict.VIOLATED, "never reached") if sometimes else (Verdict.HOLDS, "in every state")
+
+    def path(self, number: int) -> Run:
+        """A shortest run to a state, replayed by the reference semantics."""
+        numbers = [number]
+        while (parent := self.search.parent(numbers[-1])) != numbers[-1]:
+            numbers.append(parent)
+        states = [self.layout.unpack(self.search.state(n)) for n in reversed(numbers)]
+        fired = []
+        for before, after in pairwise(states):
+            steps = (t.name for t, reached in successors(self.system, before) if reached == after)
+            name = next(steps, None)
+            if name is None:
+                raise Contradiction(f"The {self.search.name} tier goes from {before} to {after}")
+            fired.append(name)
+        return Run(tuple(states), tuple(fired))
+
+    def fault(self, number: int, index: int) -> InputError:
+        """The error of a transition that leads beyond a variable's bounds."""
+        transition = self.system.transitions[index]
+        after = fire(transition, self.layout.unpack(self.search.state(number))) or {}
+        for variable in self.system.variables:
+            value = after.get(variable.name, variable.lo)
+            if not variable.lo <= value <= variable.hi:
+                bounds = f"from {variable.lo} to {variable.hi}"
+                return InputError(variable.name, bounds, str(value), f"after {transition.name}")
+        raise Contradiction(f"The {self.search.name} tier finds {transition.name} beyond its bounds")
+
+
+@contextmanager
+def _on_interrupt(call: Callable[[], None]) -> Iterator[None]:
+    """Call a function on the first SIGINT; a second one interrupts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, usual)
+        call()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
