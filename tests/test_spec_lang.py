@@ -204,7 +204,7 @@ def test_entry_of_a_table_counts_where_its_guard_holds() -> None:
 
 @pytest.mark.parametrize("use", [list, lambda table: 1 in table])
 def test_table_is_not_searched_without_end(use: Callable[[Any], object]) -> None:
-    with pytest.raises(TypeError, match="^'Table' object is not iterable$|^argument of type 'Table'"):
+    with pytest.raises(TypeError, match=r"^'Table' object is not iterable$|^argument of type 'Table'"):
         use(Table().set(0, 1))
 
 
