@@ -9,7 +9,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -42,18 +42,37 @@ COMMANDS: Final = {
 }
 
 
+SYSTEM_COMMANDS: Final = {
+    "export": Entry(
+        "avicheck.checker.export:export", "Write a concurrent model in the language of another tool."
+    ),
+    "peers": Entry(
+        "avicheck.checker.peers:peers", "Compare our engine with SPIN, Rumur and TLC on a concurrent model."
+    ),
+}
+"""The commands on concurrent models: there are none before there is such a model."""
+
+
+def commands() -> Mapping[str, Entry]:
+    """Every command that there is, by name, in the order in which a user meets them."""
+    from avicheck.checker.systems import registered
+
+    return {**COMMANDS, **SYSTEM_COMMANDS} if registered() else COMMANDS
+
+
 class Commands(click.Group):
     """The group of all commands; its ``main`` turns every ending into a documented exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order in which a user meets them."""
-        return list(COMMANDS)
+        return list(commands())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        if cmd_name not in COMMANDS:
+        entry = COMMANDS.get(cmd_name) or commands().get(cmd_name)
+        if entry is None:
             return None
-        module, _, name = COMMANDS[cmd_name].target.partition(":")
+        module, _, name = entry.target.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
@@ -62,14 +81,14 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that ``args`` name; ``InputError`` with the nearest one if there is none."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise not_one_of("Command", COMMANDS, args[0])
+        if args[0] not in COMMANDS and not args[0].startswith("-") and args[0] not in commands():
+            raise not_one_of("Command", commands(), args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, entry.summary) for name, entry in commands().items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the exit codes."""
@@ -166,5 +185,7 @@ def main(ctx: click.Context) -> int:
     Example: avicheck route vm.json --dest 0x23
     """
     if ctx.invoked_subcommand is None:
-        raise InputError("Command", f"one of {', '.join(COMMANDS)}", "left out", hint="see 'avicheck --help'")
+        raise InputError(
+            "Command", f"one of {', '.join(commands())}", "left out", hint="see 'avicheck --help'"
+        )
     return 0

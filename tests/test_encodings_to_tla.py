@@ -16,7 +16,6 @@ from avicheck.encodings.transition import TransitionSystem, fire
 from avicheck.encodings.writing import completed, invariants, legal_names
 from tests.known.small import SYSTEMS, State, sample
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:int argument support:DeprecationWarning")
 
 
