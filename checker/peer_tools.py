@@ -136,7 +136,7 @@ def _number(pattern: str, output: str, tool: str) -> int:
 
 # SPIN.
 
-_SPIN_LEVELS: Final = ((500_000, "-O0"), (3_000_000, "-O1"))
+_SPIN_LEVELS: Final = ((1_000_000, "-O0"), (3_000_000, "-O1"))
 _VECTOR_DEFAULT: Final = 1024
 
 
@@ -172,7 +172,7 @@ def read_spin(output: str, initial: int) -> tuple[bool, int | None, int | None, 
 
 # Rumur.
 
-_RUMUR_LEVELS: Final = ((100_000, "-O0"), (2_000_000, "-O1"))
+_RUMUR_LEVELS: Final = ((50_000, "-O0"), (2_000_000, "-O1"))
 _RUMUR_THREADS: Final = 2
 
 
