@@ -42,6 +42,12 @@ class Mode(Enum):
     FAST = "fast"
 
 
+class Colour(Enum):
+    RED = "red"
+    GREEN = "green"
+    BLUE = "blue"
+
+
 @record
 class Cell:
     """A record of small fields."""
@@ -183,6 +189,11 @@ def shifts_by_data(a: int, c: int) -> tuple[int, ...]:
     return a << c, a >> c, 1 << c, 100 >> c
 
 
+@compared(SMALL)
+def shift_under_a_guard(a: int) -> int:
+    return 1 << a if a >= 0 else 100 >> -a
+
+
 @compared(COUNT, COUNT)
 def division_by_data(c: int, d: int) -> tuple[int, ...]:
     if d == 0:
@@ -313,6 +324,11 @@ def enum_comparison(m: Mode, n: Mode) -> tuple[bool, ...]:
 def no_members() -> tuple[Any, ...]:
     """What no member equals."""
     return "off", 1, ApicMode.DISABLED
+
+
+@compared(Mode, Colour)
+def members_of_two_enumerations(m: Mode, c: object) -> tuple[bool, bool]:
+    return m == c, c != m
 
 
 @compared(Mode, SMALL)
@@ -556,12 +572,6 @@ def test_different_arguments_are_lifted_apart() -> None:
         assert to_expr(three_way_of(a)) is not to_expr(three_way_of(b))
 
 
-class Colour(Enum):
-    RED = "red"
-    GREEN = "green"
-    BLUE = "blue"
-
-
 @rule
 def is_green(colour: object) -> bool:
     return colour == Colour.GREEN
@@ -656,18 +666,51 @@ def never_returns(a: int) -> int:
     raise KvmBug(f"whatever is passed: {len((1, 2))}")
 
 
+class Witness:
+    """Remembers whether it was called."""
+
+    called = False
+
+    def call(self) -> None:
+        self.called = True
+
+
+WITNESS: Final = Witness()
+
+
 @rule
 def calls_it_never(a: int) -> int:
-    value = a
     if (a * a) & 3 == 2:
         value = never_returns(a)
-        while value != 0:
-            value = value + 1
-    return value
+        WITNESS.call()
+        return value
+    return a
 
 
 def test_call_that_cannot_return_ends_its_path() -> None:
+    """What follows it might loop for ever on a value that does not exist."""
     assert concrete(lift(calls_it_never, symbolic(Range(0, 9), {}, "a")), {"a": 4}) == 4
+    assert not WITNESS.called
+
+
+@rule
+def only_of_nonzero(a: int) -> int:
+    if a > 0:
+        return 1
+    if a < 0:
+        return 2
+    raise KvmBug("zero")
+
+
+@rule
+def of_either_sign(a: int) -> int:
+    if a > 0:
+        return only_of_nonzero(a)
+    return only_of_nonzero(a) * 10 if a < 0 else 0
+
+
+def test_rule_under_two_callers_is_lifted_for_each() -> None:
+    test_lifted_rule_is_the_rule(of_either_sign, (SMALL,))
 
 
 def test_many_values_of_an_index_do_not_exhaust_the_stack() -> None:
@@ -715,6 +758,11 @@ def test_fixed_fields_are_concrete() -> None:
 
 def test_domain_of_one_value_is_that_value() -> None:
     assert symbolic(Range(4, 4), {}, "x") == 4
+
+
+def test_concrete_sequences_hold_what_counts() -> None:
+    guarded = Seq(((symbolic(bool, {}, "f"), 1), (symbolic(bool, {}, "g"), 2)))
+    assert concrete(guarded, {"f": 0, "g": 1}).entries == ((True, 2),)
 
 
 def test_merged_sequences_keep_each_side_s_entries() -> None:
