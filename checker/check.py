@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 75
 """Columns of the report, at most."""
+
+CLASSES_HEAD: Final = (
+    "Divergence classes: why the map and the loop can disagree. A class 'holds' if it is not superfluous: "
+    "on some request that KVM itself makes, a vCPU diverges that is in no other class."
+)
 
 DOMAIN: Final = "vCPU ids 0 to 4095, 8-bit xAPIC IDs, 32-bit destinations, LDR, DFR and priorities"
 
@@ -92,7 +98,7 @@ def check(
     Example: avicheck check apic-map --kernel 6.1
     """
     claims = select(model, names, KERNELS[kernel])
-    run = Run(KERNELS[kernel], claims, {claim.name: min(vcpus, claim.vcpus) for claim in claims})
+    run = Run(KERNELS[kernel], claims, {claim.name: claim.size(vcpus) for claim in claims})
     interrupted = False
     try:
         decide_all(run, jobs, float(timeout))
@@ -117,11 +123,10 @@ def select(model: str, names: Iterable[str], kernel: Kernel) -> list[Claim]:
 
 def decide_all(run: Run, jobs: int, limit: float) -> None:
     """Fill in the results."""
-    from avicheck.checker.claims import decide, queries
+    from avicheck.checker.claims import decide, number_of_queries
     from avicheck.checker.progress import Progress
 
-    total = sum(len(queries(claim, run.kernel, run.sizes[claim.name])) for claim in run.claims)
-    with Progress(total) as progress:
+    with Progress(sum(number_of_queries(claim, run.sizes[claim.name]) for claim in run.claims)) as progress:
         decided = decide(
             run.claims,
             run.kernel,
@@ -150,11 +155,16 @@ def illustrate(run: Run, which: str, limit: float) -> None:
 
 
 def report(run: Run) -> str:
-    """The verdicts in at most ``WIDTH`` columns, to be read in a mail."""
+    """The verdicts in at most ``WIDTH`` columns, to be read in a mail: the claims, then the classes."""
     from avicheck.checker.assumptions import APIC_MAP
 
-    lines = [f"apic-map on kernel {run.kernel.name}: {run.verdict.value}", ""]
+    lines = [f"apic-map on kernel {run.kernel.name}: {run.verdict.value} ({tally(run)})", ""]
+    classes = [claim for claim in run.claims if claim.explanation]
     for claim in run.claims:
+        lines += [] if claim.explanation else [*_claim_lines(run, claim), ""]
+    if classes:
+        lines += [*_wrapped(CLASSES_HEAD, ""), ""]
+    for claim in classes:
         lines += [*_claim_lines(run, claim), ""]
     lines += _wrapped(f"Bounds: the number of vCPUs shown; {DOMAIN}.", "")
     for assumption in APIC_MAP:
@@ -162,6 +172,13 @@ def report(run: Run) -> str:
     if run.missing:
         lines += ["", *_wrapped(f"Not decided: {', '.join(run.missing)}.", "")]
     return "\n".join(lines)
+
+
+def tally(run: Run) -> str:
+    """How many claims have which verdict."""
+    counts = Counter(result.verdict for result in run.results.values())
+    parts = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]]
+    return ", ".join(parts + [f"{len(run.missing)} not decided"] * bool(run.missing))
 
 
 def _claim_lines(run: Run, claim: Claim) -> list[str]:
@@ -173,8 +190,10 @@ def _claim_lines(run: Run, claim: Claim) -> list[str]:
     asked = f"{len(result.answers)} quer{'ies' if len(result.answers) > 1 else 'y'}, {result.seconds:.1f} s"
     lines = [f"{result.verdict.value}  {claim.name}  ({_vcpus(result.vcpus)}; {asked})"]
     lines += _wrapped(claim.sentence, "  ")
-    if claim.kind == "sometimes":
-        lines += _wrapped(claim.source, "  ")
+    if claim.explanation:
+        lines += _wrapped(f"Where: {claim.explanation.predicate}", "  ")
+        lines += _wrapped(f"Why: {claim.explanation.mechanism}", "  ")
+        lines += _wrapped(f"Documented: {claim.explanation.documented or 'no.'}", "  ")
     for name in result.open:
         lines += _wrapped(f"open: {name}", "  ")
     example = run.examples.get(claim.name)
@@ -221,6 +240,7 @@ def _claim_json(run: Run, claim: Claim) -> dict[str, Any]:
         "sentence": claim.sentence,
         "kind": claim.kind,
         "source": claim.source,
+        **({"class": asdict(claim.explanation)} if claim.explanation else {}),
         "vcpus": run.sizes[claim.name],
     }
     result = run.results.get(claim.name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from avicheck.checker.errors import InputError
 from avicheck.checker.solve import Answer, Query, ask, solve_all
-from avicheck.checker.verdict import Verdict, worst
+from avicheck.checker.verdict import Verdict
 from avicheck.encodings import expr as ex
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.lift import Lifter, concrete, lifting, symbolic, to_expr
@@ -38,12 +38,23 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """Why there is a class of cases: its predicate in words, the mechanism behind it, and where KVM
+    documents it as intended (empty: nowhere)."""
+
+    predicate: str
+    mechanism: str
+    documented: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """A statement about every case (``always``) or about some case (``sometimes``).
 
-    ``holds`` is asked of a case, or of each vCPU of a case if ``each_vcpu``. ``within`` restricts
-    the cases that it speaks of. ``vcpus`` is the largest size at which its full proof is run;
-    ``on`` says for which kernels it is made; ``assumes`` names what is taken for granted."""
+    ``holds`` is asked of a case, or of each vCPU of a case if ``each_vcpu``; with a query for each
+    vCPU if ``apart``, which pays where vCPUs are many. ``within`` restricts the cases that it
+    speaks of. ``vcpus`` is the largest size at which its full proof is run; ``on`` says for which
+    kernels it is made. A claim that a class of cases occurs has an ``explanation``."""
 
     name: str
     sentence: str
@@ -52,10 +63,15 @@ class Claim:
     kind: Literal["always", "sometimes"] = "always"
     within: Predicate | None = None
     each_vcpu: bool = False
+    apart: bool = True
     parts: tuple[Part, ...] = ()
     vcpus: int = 8
     on: Callable[[Kernel], bool] = lambda _kernel: True
-    assumes: tuple[str, ...] = ()
+    explanation: Explanation | None = None
+
+    def size(self, vcpus: int) -> int:
+        """The number of vCPUs at which a run with at most ``vcpus`` decides the claim."""
+        return min(vcpus, self.vcpus)
 
 
 @dataclass(frozen=True)
@@ -132,15 +148,17 @@ def queries(claim: Claim, kernel: Kernel, vcpus: int) -> list[Query]:
     lifted = lift_model(kernel, vcpus)
     name = f"{claim.name}/{kernel.name}/{vcpus}"
     base = [lifted.ok] + ([lifted.expr(claim.within)] if claim.within else [])
-    indices = range(vcpus) if claim.each_vcpu else (None,)
-    goals = {i: lifted.expr(claim.holds, *(() if i is None else (i,))) for i in indices}
+    goals = {f"/vcpu{i}": lifted.expr(claim.holds, i) for i in range(vcpus)} if claim.each_vcpu else {}
+    goals = goals or {"": lifted.expr(claim.holds)}
     if claim.kind == "sometimes":
         return [ask(name, claim.sentence, [*base, ex.or_(*goals.values())], "sat")]
-    parts = {part.name: lifted.expr(part.when) for part in claim.parts} or {"": ex.TRUE}
+    if not claim.apart:
+        goals = {"": ex.and_(*goals.values())}
+    parts = {f"/{part.name}": lifted.expr(part.when) for part in claim.parts} or {"": ex.TRUE}
     asked = [
-        ask(_joined(name, part, i), claim.sentence, [*base, when, ex.not_(goal)])
+        ask(f"{name}{part}{vcpu}", claim.sentence, [*base, when, ex.not_(goal)])
         for part, when in parts.items()
-        for i, goal in goals.items()
+        for vcpu, goal in goals.items()
     ]
     if claim.parts:
         nothing = [ex.not_(when) for when in parts.values()]
@@ -148,8 +166,12 @@ def queries(claim: Claim, kernel: Kernel, vcpus: int) -> list[Query]:
     return asked
 
 
-def _joined(name: str, part: str, index: int | None) -> str:
-    return "/".join([name, *([part] if part else []), *([] if index is None else [f"vcpu{index}"])])
+def number_of_queries(claim: Claim, vcpus: int) -> int:
+    """How many queries there are at one size, known before any of them is made."""
+    if claim.kind == "sometimes":
+        return 1
+    for_each_part = vcpus if claim.each_vcpu and claim.apart else 1
+    return for_each_part * len(claim.parts or [None]) + bool(claim.parts)
 
 
 def lifting_queries(kernel: Kernel, vcpus: int) -> list[Query]:
@@ -170,16 +192,21 @@ def decide(
     on_answer: Callable[[Query, Answer], None] = lambda _query, _answer: None,
 ) -> Iterator[Result]:
     """Decide claims on one kernel, each at its size, ``jobs`` queries at a time; results come as
-    the last answer of a claim does."""
-    asked = {claim.name: queries(claim, kernel, vcpus(claim)) for claim in claims}
-    owner = {query.name: claim for claim in claims for query in asked[claim.name]}
+    the last answer of a claim does. Queries are made while others are being solved."""
+    owner: dict[str, Claim] = {}
     answers: dict[str, list[tuple[Query, Answer]]] = {claim.name: [] for claim in claims}
-    everything = [query for claim in claims for query in asked[claim.name]]
-    for query, answer in solve_all(everything, jobs=jobs, limit=limit):
+
+    def asked() -> Iterator[Query]:
+        for claim in claims:
+            for query in queries(claim, kernel, vcpus(claim)):
+                owner[query.name] = claim
+                yield query
+
+    for query, answer in solve_all(asked(), jobs=jobs, limit=limit):
         on_answer(query, answer)
         claim = owner[query.name]
         answers[claim.name].append((query, answer))
-        if len(answers[claim.name]) == len(asked[claim.name]):
+        if len(answers[claim.name]) == number_of_queries(claim, vcpus(claim)):
             yield conclude(claim, kernel, vcpus(claim), answers[claim.name])
 
 
@@ -230,8 +257,3 @@ def smallest(claim: Claim, kernel: Kernel, max_vcpus: int, limit: float) -> Sear
         return some & (claim.within is None or claim.within(case, outcome))
 
     return smallest_case(shows, kernel, max_vcpus, limit)
-
-
-def overall(results: Iterable[Result]) -> Verdict:
-    """The verdict on several results together."""
-    return worst(result.verdict for result in results)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Final
 
-from avicheck.checker.claims import Claim, Part
+from avicheck.checker.claims import Claim, Explanation, Part
 from avicheck.proofs.divergence import (
     CLASSES,
     DivergenceClass,
@@ -146,12 +147,15 @@ def _alone(divergence: DivergenceClass) -> Claim:
         f"class-{divergence.name}",
         divergence.sentence,
         alone,
-        divergence.mechanism,
+        _THEOREM,
         kind="sometimes",
         within=real_caller,
         each_vcpu=True,
         vcpus=3,
         on=divergence.occurs_on,
+        explanation=Explanation(
+            inspect.cleandoc(divergence.predicate.__doc__ or ""), divergence.mechanism, divergence.documented
+        ),
     )
 
 
@@ -401,6 +405,7 @@ CLAIMS: Final = (
         _THEOREM,
         within=lowest_priority,
         each_vcpu=True,
+        apart=False,
         parts=ARBITRATED,
         vcpus=4,
     ),

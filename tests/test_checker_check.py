@@ -200,7 +200,7 @@ def test_claims_that_hold_end_in_exit_0() -> None:
 
 
 def test_no_time_is_unknown_and_names_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    def overrun(asked: list[Query], **_: Any) -> Iterator[tuple[Query, Answer]]:
+    def overrun(asked: Iterator[Query], **_: Any) -> Iterator[tuple[Query, Answer]]:
         return ((query, Answer("unknown", "z3", 0.0, why="timeout")) for query in asked)
 
     monkeypatch.setattr(claims_module, "solve_all", overrun)
@@ -210,8 +210,9 @@ def test_no_time_is_unknown_and_names_what_is_open(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_interrupted_run_says_what_it_did_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(asked: list[Query], **_: Any) -> Iterator[tuple[Query, Answer]]:
-        yield asked[0], solve(asked[0])
+    def interrupted(asked: Iterator[Query], **_: Any) -> Iterator[tuple[Query, Answer]]:
+        first = next(asked)
+        yield first, solve(first)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(claims_module, "solve_all", interrupted)
