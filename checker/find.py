@@ -220,12 +220,10 @@ def _headline(found: Found) -> str:
 
 
 def _refuted(search: Search, words: str) -> str:
-    from avicheck.checker.solve import solver_version
-
     undecided = f"; undecided with {_vcpus(search.open)}" if search.case and search.open else ""
     if not search.refuted:
         return undecided
-    return f"{words}{_vcpus(search.refuted)} (proved by {solver_version('z3')}){undecided}"
+    return f"{words}{_vcpus(search.refuted)} (proved by z3){undecided}"
 
 
 def _vcpus(sizes: tuple[int, ...]) -> str:
@@ -257,10 +255,12 @@ def as_json(found: Found) -> dict[str, Any]:
     from avicheck.checker.assumptions import APIC_MAP
     from avicheck.checker.cases import case_json
     from avicheck.checker.check import DOMAIN
+    from avicheck.checker.solve import solver_version
 
     asked, search = found.asked, found.search
     return {
         "verdict": found.verdict.value,
+        "solver": solver_version("z3"),
         "expression": asked.expression,
         "assume": list(asked.assumed),
         "kernel": asked.kernel,

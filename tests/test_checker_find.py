@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from avicheck.checker.find import WIDTH
 from avicheck.spec.apic_map_model import Case, outcome
 from avicheck.spec.kernels import KERNELS
 
+ROOT = Path(__file__).parent.parent
 DIVERGES = "delivery.accepted != slow.accepted"
 LOST = ("--assume", "irq.dest_id > 0xff and irq.dest_mode == PHYSICAL", "--assume", "not kvm.x2apic_format")
 FOUND = {
@@ -53,11 +55,17 @@ def run(*args: str) -> Result:
 
 
 @pytest.mark.parametrize("name", FOUND | NONE)
-def test_report(name: str, snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("avicheck.checker.solve.solver_version", lambda solver: solver)
+def test_report(name: str, snapshot: SnapshotAssertion) -> None:
     result = run(*(FOUND | NONE)[name])
     assert max(map(len, result.output.splitlines())) <= WIDTH
     assert result.output == snapshot
+
+
+def test_readme_shows_what_is_printed() -> None:
+    block = (ROOT / "README.md").read_text().partition("$ avicheck find ")[2].partition("\n...\n```")[0]
+    command, _, shown = block.replace("\\\n", "").partition("\n")
+    assert shown.startswith("Smallest case")
+    assert CliRunner().invoke(main, ["find", *shlex.split(command)]).output.startswith(shown)
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -96,7 +104,6 @@ def test_every_smaller_size_is_told_as_what_it_is(
 ) -> None:
     answers = iter([lambda *_: first, then or (lambda *_: None)])
     monkeypatch.setattr(minimize, "minimize", lambda *args: next(answers)(*args))
-    monkeypatch.setattr("avicheck.checker.solve.solver_version", lambda solver: solver)
     result = run(DIVERGES, "--vcpus", "2")
     assert result.output.partition("\nSuch that")[0].replace("\n  ", " ") == headline
 
