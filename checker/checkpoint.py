@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from array import array
 from collections.abc import Iterable
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from avicheck.checker.errors import InputError
-from avicheck.encodings.expr import Expr, postorder
+from avicheck.encodings.expr import Expr, Op, postorder
 from avicheck.encodings.packing import WORD, Layout
 from avicheck.encodings.transition import TransitionSystem
 
 MAGIC: Final = b"avicheck checkpoint 1\n"
 _CHUNK: Final = 1 << 24
+_COMMUTATIVE: Final = (Op.AND, Op.EQ)
 
 
 @dataclass(frozen=True)
@@ -58,25 +58,28 @@ def initial(system: TransitionSystem, layout: Layout) -> Snapshot:
 def identity(system: TransitionSystem) -> str:
     """A hash of all that an exploration depends on: variables, initial states, transitions and which
     states have ended. Properties do not count."""
-    roots = [e for t in system.transitions for e in (t.guard, *t.updates.values())] + [system.ended]
-    numbers: dict[Expr, int] = {}
-    digest = hashlib.sha256()
+    roots = [e for t in system.transitions for e in (t.guard, *t.updates.values())]
+    hashes: dict[Expr, str] = {}
+    for expr in postorder([*roots, system.ended]):
+        args = [hashes[arg] for arg in expr.args]
+        if expr.op in _COMMUTATIVE:
+            args.sort()  # expressions are written in the order of their making
+        hashes[expr] = _hash([expr.op.value, args, expr.is_bool, expr.lo, expr.hi, expr.value])
+    return _hash(
+        [
+            [(v.name, v.lo, v.hi, v.is_bool) for v in system.variables],
+            [sorted(state.items()) for state in system.initial],
+            [
+                (t.name, hashes[t.guard], [(name, hashes[value]) for name, value in t.updates.items()])
+                for t in system.transitions
+            ],
+            hashes[system.ended],
+        ]
+    )
 
-    def add(*parts: object) -> None:
-        digest.update(json.dumps(parts).encode() + b"\n")
 
-    for expr in postorder(roots):
-        add(expr.op.value, [numbers[arg] for arg in expr.args], expr.is_bool, expr.lo, expr.hi, expr.value)
-        numbers[expr] = len(numbers)
-    for variable in system.variables:
-        add(variable.name, variable.lo, variable.hi, variable.is_bool)
-    for state in system.initial:
-        add(sorted(state.items()))
-    for transition in system.transitions:
-        updates = [(name, numbers[value]) for name, value in transition.updates.items()]
-        add(transition.name, numbers[transition.guard], updates)
-    add(numbers[system.ended])
-    return digest.hexdigest()
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def save(path: Path, system: TransitionSystem, snapshot: Snapshot) -> None:
@@ -90,18 +93,14 @@ def save(path: Path, system: TransitionSystem, snapshot: Snapshot) -> None:
     }
     line = json.dumps(header).encode() + b"\n"
     checksum = b"%08x\n" % _checksum(_chunks(line, snapshot.states, snapshot.parents))
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(MAGIC + checksum)
-            for chunk in _chunks(line, snapshot.states, snapshot.parents):
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(MAGIC + checksum)
+        for chunk in _chunks(line, snapshot.states, snapshot.parents):
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
 
 
 def load(path: Path, system: TransitionSystem) -> Snapshot:

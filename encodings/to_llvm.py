@@ -282,6 +282,8 @@ class _Function:
         """An operation on arguments whose values are known."""
         args, bits = expr.args, width(expr)
         wide = max([bits, *map(width, args)])
+        if expr.op in (Op.DIV, Op.MOD) and wide == 2 * WORD:
+            wide = 3 * WORD  # LLVM writes out the division of these, but calls a library for 128 bits
         match expr.op:
             case Op.CONST:
                 return ("true" if expr.lo else "false") if expr.is_bool else str(expr.lo)

@@ -101,6 +101,7 @@ def select_source(expressions: Sequence[Expr], layout: Layout) -> str:
     for k, expression in enumerate(expressions):
         out.line(2, f"if asked[{k}]:")
         out.line(3, f"if {out.text(3, expression, scope.new_child())}: selected.append(i); continue")
+    out.line(2, "pass")
     out.line(1, "return selected")
     return "\n".join(out.lines)
 
