@@ -1,0 +1,54 @@
+"""The step relation is the reference semantics, in both directions."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avicheck.encodings import unroll
+from avicheck.encodings.expr import Expr, not_, or_
+from avicheck.encodings.transition import TransitionSystem, Values, successors
+from avicheck.encodings.unroll import fired, relation_successors, step_relation
+from tests.known.small import SYSTEMS, sample
+from tests.small_systems import VARIABLES, State, beyond, counter, every_state, frozen, ring, systems
+
+
+def solved(system: TransitionSystem, state: Values) -> list[tuple[str, State]]:
+    return sorted((name, frozen(after)) for name, after in relation_successors(system, state))
+
+
+def computed(system: TransitionSystem, state: Values) -> list[tuple[str, State]]:
+    return sorted((step.name, frozen(after)) for step, after in successors(system, state))
+
+
+@pytest.mark.parametrize("system", [counter(), ring()], ids=lambda system: system.name)
+def test_solutions_are_the_successors_in_every_state(system: TransitionSystem) -> None:
+    states = every_state(system)
+    assert [solved(system, state) for state in states] == [computed(system, state) for state in states]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_solutions_are_the_successors_in_reachable_states(name: str) -> None:
+    system, states = SYSTEMS[name](), sample(name)[:40]
+    assert [solved(system, state) for state in states] == [computed(system, state) for state in states]
+
+
+@settings(deadline=None, max_examples=40)
+@given(systems(), st.fixed_dictionaries({var.name: st.integers(var.lo, var.hi) for var in VARIABLES}))
+def test_solutions_are_the_successors_at_random(system: TransitionSystem, state: dict[str, int]) -> None:
+    assert solved(system, state) == computed(system, state)
+
+
+def test_no_step_leads_beyond_a_bound() -> None:
+    assert solved(beyond(), {"x": 3}) == []
+
+
+def without_up(system: TransitionSystem) -> Expr:
+    """A relation in which the first transition never fires."""
+    return not_(or_(not_(step_relation(system)), fired(system, 0)))
+
+
+def test_a_broken_relation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unroll, "step_relation", without_up)
+    assert solved(counter(), {"x": 0}) != computed(counter(), {"x": 0})
