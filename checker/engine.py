@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from avicheck.checker.verdict import Verdict
+from avicheck.encodings.expr import Expr
 from avicheck.encodings.transition import Run
 
 DEADLOCK_FREE: Final = "deadlock-free"
@@ -17,7 +18,8 @@ class EngineResult:
     """One engine's answer about one property. ``run`` is the counterexample, or the witness of a
     ``sometimes`` property. ``states`` and ``transitions`` are what the engine went through and
     ``depth`` how many steps deep, None where that has no meaning. ``detail`` says the rest in a few
-    words: bounds, why the verdict is unknown."""
+    words: bounds, why the verdict is unknown. ``invariant`` is what a proof rests on: it holds at first,
+    every transition keeps it, and it implies the property."""
 
     engine: str
     property: str
@@ -28,3 +30,4 @@ class EngineResult:
     depth: int | None
     seconds: float
     detail: str
+    invariant: Expr | None = None
