@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from avicheck.checker.errors import InputError
+from avicheck.checker.obligations import lifting_obligations
 from avicheck.checker.solve import Answer, Query, ask, solve_all
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings import expr as ex
@@ -134,7 +135,7 @@ def _registered(kind: str, model: str) -> Any:
     return found[0].load()
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def lift_model(kernel: Kernel, vcpus: int) -> Lifted:
     """The model apic-map, lifted."""
     case = symbolic(Case, {"vcpus": vcpus}, "", kernel=kernel)
@@ -176,10 +177,7 @@ def number_of_queries(claim: Claim, vcpus: int) -> int:
 
 def lifting_queries(kernel: Kernel, vcpus: int) -> list[Query]:
     """That no path was left out of the lifted model which could have been taken."""
-    return [
-        ask(f"no-raise/{kernel.name}/{vcpus}/{i}", "No rule of the specification raises here.", [condition])
-        for i, condition in enumerate(lift_model(kernel, vcpus).lifter.pruned)
-    ]
+    return lifting_obligations(lift_model(kernel, vcpus).lifter, f"lifting/{kernel.name}/{vcpus}")
 
 
 def decide(

@@ -36,10 +36,10 @@ class Progress:
             self._task = self._bar.add_task("", total=self._total)
         return self
 
-    def step(self, what: str) -> None:
-        """One more is done."""
+    def step(self, what: str, count: int = 1) -> None:
+        """So many more are done."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=1, description=what)
+            self._bar.update(self._task, advance=count, description=what)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,79 +6,32 @@ import json
 import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import click
 
+from avicheck.checker.archive import (
+    FORMAT,
+    Archive,
+    Entry,
+    Manifest,
+    Reply,
+    checksum,
+    file_of,
+    specification_checksum,
+    tool_version,
+)
+from avicheck.checker.assumptions import APIC_MAP
+from avicheck.checker.check import DOMAIN, WIDTH
 from avicheck.checker.errors import InputError
 from avicheck.checker.models import MODELS
 from avicheck.checker.options import KernelName, Number, Word, json_option
-from avicheck.checker.verdict import EXIT_INTERRUPTED, Verdict, worst
-from avicheck.spec.kernels import KERNELS, Kernel
-
-if TYPE_CHECKING:
-    from avicheck.checker.claims import Claim
-    from avicheck.checker.solve import Answer, Query
-
-MANIFEST: Final = "manifest.json"
-WIDTH: Final = 75
-LIFTING: Final = "lifting"
-"""The group of the queries that no path was wrongly left out of the lifted model."""
-EQUIVALENCE: Final = "equivalence"
-"""The group of the queries that the hand-written rules and the lifted model are one."""
-
-
-@dataclass
-class Evidence:
-    """One query with its answer, and the second solver's if it was asked."""
-
-    kernel: str
-    group: str
-    query: Query
-    answer: Answer
-    second: Answer | None = None
-
-    @property
-    def disputed(self) -> bool:
-        """Whether the two solvers contradict each other."""
-        statuses = {self.answer.status, *([self.second.status] if self.second else [])}
-        return {"sat", "unsat"} <= statuses
-
-
-@dataclass
-class Proof:
-    """All evidence for one kernel, by group: a claim's name, LIFTING or EQUIVALENCE."""
-
-    kernel: Kernel
-    vcpus: int
-    claims: Sequence[Claim]
-    asked: dict[str, list[Query]]
-    evidence: dict[str, list[Evidence]] = field(default_factory=dict)
-
-    def verdict(self, group: str) -> Verdict:
-        """What the answers of a group add up to."""
-        from avicheck.checker.claims import conclude
-
-        found = self.evidence.get(group, [])
-        if any(item.disputed for item in found):
-            return Verdict.TOOL_ERROR
-        if len(found) < len(self.asked[group]):
-            return Verdict.UNKNOWN
-        claim = next((claim for claim in self.claims if claim.name == group), None)
-        answers = [(item.query, item.answer) for item in found]
-        if claim is not None:
-            return conclude(claim, self.kernel, min(self.vcpus, claim.vcpus), answers).verdict
-        statuses = {answer.status for _, answer in answers}
-        if "sat" in statuses:
-            return Verdict.TOOL_ERROR
-        return Verdict.UNKNOWN if "unknown" in statuses else Verdict.HOLDS
-
-    @property
-    def overall(self) -> Verdict:
-        """The verdict on everything together."""
-        return worst(self.verdict(group) for group in self.asked)
+from avicheck.checker.proof import Evidence, Proof, collect, run, take_over
+from avicheck.checker.solve import Answer, solver_version
+from avicheck.checker.verdict import EXIT_INTERRUPTED, worst
+from avicheck.spec.kernels import KERNELS
 
 
 @click.command()
@@ -88,8 +41,21 @@ class Proof:
 )
 @click.option("--vcpus", type=Number(1, 16), default=8, show_default=True, help="At most so many vCPUs.")
 @click.option("--claim", "names", multiple=True, metavar="NAME", help="Only this claim; may be repeated.")
-@click.option("--archive", type=click.Path(path_type=Path), help="Write every query as SMT-LIB 2 below DIR.")
+@click.option(
+    "--archive",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep every query as SMT-LIB 2 in DIR; take over what an earlier run has answered there.",
+)
 @click.option("--recheck", type=Word(("bitwuzla", "cvc5")), help="Ask this solver every question again.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a summary with smallest examples as Markdown.",
+)
 @click.option("--timeout", type=Number(1, 86_400), default=900, show_default=True, help="Seconds a query.")
 @click.option("--jobs", type=Number(1, 64), default=os.cpu_count() or 1, help="Queries at a time.")
 @json_option
@@ -98,8 +64,9 @@ def prove(
     kernels: tuple[str, ...],
     vcpus: int,
     names: tuple[str, ...],
-    archive: Path | None,
+    folder: Path | None,
     recheck: str | None,
+    report_file: Path | None,
     timeout: int,
     jobs: int,
     json_: bool,
@@ -107,234 +74,198 @@ def prove(
     """Prove a model's claims at their full size.
 
     Besides the claims: that the hand-written rules and the lifted model are equivalent, and that
-    lifting left out no path. --archive keeps each query as a script of its own, with a manifest of answers,
-    times, solver versions and checksums; --recheck gives the same scripts to a second solver. Solvers
-    that contradict each other are a tool error; a second solver that runs out of time confirms nothing.
+    lifting left out no path.
+
+    --archive keeps each query as a script of its own, with a manifest of answers, times, solver versions
+    and checksums. DIR holds one run; of an earlier one, answers are taken over where script and solver
+    version are the same, and marked as reused. --recheck gives the same scripts to a second solver.
+    Solvers that contradict each other are a tool error; a second solver that runs out of time
+    confirms nothing.
+
+    Ctrl-C prints, and archives, what is answered so far.
 
     Example: avicheck prove apic-map --archive evidence --recheck bitwuzla
     """
     if recheck is not None:
         require_solver(recheck)
-    if archive is not None:
-        prepare(archive)
-    proofs: list[Proof] = []
+    if report_file is not None:
+        require_writable(report_file)
+    archive = Archive(folder) if folder is not None else None
+    chosen = [KERNELS[name] for name in dict.fromkeys(kernels or ("6.19",))]
+    proofs = [collect(model, kernel, vcpus, names) for kernel in chosen]
     interrupted = False
     try:
-        for name in kernels or ("6.19",):
-            proofs.append(collect(model, KERNELS[name], vcpus, names))
-            run(proofs[-1], jobs, float(timeout), recheck)
+        if archive is not None:
+            for proof in proofs:
+                take_over(proof, recheck, archive)
+        for proof in proofs:
+            run(proof, jobs, float(timeout), recheck, archive)
     except KeyboardInterrupt:
         interrupted = True
     if archive is not None:
-        write(archive, proofs)
-    click.echo(json.dumps(as_json(proofs), indent=2) if json_ else report(proofs, recheck))
-    verdict = worst([proof.overall for proof in proofs] or [Verdict.UNKNOWN])
+        archive.finish(manifest(model, proofs))
+    click.echo(json.dumps(as_json(model, proofs), indent=2) if json_ else report(model, proofs, recheck))
+    if report_file is not None and not interrupted:
+        from avicheck.checker.evidence import markdown
+
+        report_file.write_text(markdown(model, proofs, recheck))
+    verdict = worst(proof.overall for proof in proofs)
     return EXIT_INTERRUPTED if interrupted else verdict.exit_code
 
 
 def require_solver(name: str) -> None:
     """``InputError`` if a solver's package is missing."""
-    from importlib.metadata import PackageNotFoundError
-
-    from avicheck.checker.solve import PACKAGES, solver_version
-
     try:
         solver_version(name)
-    except PackageNotFoundError:
-        raise InputError(
-            "--recheck", "an installed solver", name, hint=f"pip install {PACKAGES[name]}"
-        ) from None
+    except InputError as error:
+        raise InputError("--recheck", error.expectation, error.came, hint=error.hint) from None
 
 
-def collect(model: str, kernel: Kernel, vcpus: int, names: Iterable[str]) -> Proof:
-    """Everything that must be asked for one kernel."""
-    from avicheck.checker.check import select
-    from avicheck.checker.claims import lifting_queries, obligations_of, queries
-
-    claims = select(model, names, kernel)
-    sizes = {claim.name: min(vcpus, claim.vcpus) for claim in claims}
-    asked = {claim.name: queries(claim, kernel, sizes[claim.name]) for claim in claims}
-    if not names:
-        asked[EQUIVALENCE] = obligations_of(model, kernel, vcpus)
-    asked[LIFTING] = [
-        query for size in sorted(set(sizes.values())) for query in lifting_queries(kernel, size)
-    ]
-    return Proof(kernel, vcpus, claims, asked)
-
-
-def run(proof: Proof, jobs: int, limit: float, recheck: str | None) -> None:
-    """Ask everything, and everything again if there is a second solver."""
-    from avicheck.checker.progress import Progress
-    from avicheck.checker.solve import solve_all
-
-    group_of = {query.name: group for group, queries in proof.asked.items() for query in queries}
-    queries = [query for group in proof.asked.values() for query in group]
-    with Progress(len(queries) * (2 if recheck else 1)) as progress:
-        found: dict[str, Evidence] = {}
-        for query, answer in solve_all(queries, jobs=jobs, limit=limit):
-            item = Evidence(proof.kernel.name, group_of[query.name], query, answer)
-            found[query.name] = item
-            proof.evidence.setdefault(item.group, []).append(item)
-            progress.step(query.name)
-        if recheck:
-            for query, answer in solve_all(queries, jobs=jobs, solver=recheck, limit=limit):
-                found[query.name].second = answer
-                progress.step(f"{recheck}: {query.name}")
-
-
-# The archive.
-
-
-def prepare(folder: Path) -> None:
-    """``InputError`` unless an archive can be written to a folder without losing anything else."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--archive", "a folder", "a file", str(folder))
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-        raise InputError(
-            "--archive", f"an empty folder or one with a {MANIFEST}", "a folder with other files", str(folder)
-        )
+def require_writable(file: Path) -> None:
+    """``InputError`` unless a file can be written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
     except OSError as error:
-        raise InputError(
-            "--archive", "a folder that can be made", error.strerror or "an error", str(folder)
-        ) from None
+        reason = error.strerror or "an error"
+        raise InputError("--report", "a file that can be written", reason, str(file)) from None
 
 
-def write(folder: Path, proofs: Iterable[Proof]) -> None:
-    """Write every script and, last, the manifest; the scripts of an earlier archive go."""
-    import hashlib
-
-    _clear(folder)
-    entries = []
-    for proof in proofs:
-        for item in _all_evidence(proof):
-            path = folder / f"{item.query.name}.smt2"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(item.query.text)
-            digest = hashlib.sha256(item.query.text.encode()).hexdigest()
-            entries.append({"file": f"{item.query.name}.smt2", "sha256": digest, **_evidence_json(item)})
-    manifest = {"format": 1, "tool": _tool_version(), "queries": entries}
-    part = folder / f".{MANIFEST}.part"
-    part.write_text(json.dumps(manifest, indent=1) + "\n")
-    part.replace(folder / MANIFEST)
+# What is archived.
 
 
-def _clear(folder: Path) -> None:
-    manifest = folder / MANIFEST
-    if manifest.exists():
-        earlier = json.loads(manifest.read_text())["queries"]
-        manifest.unlink()
-        for entry in earlier:
-            (folder / entry["file"]).unlink(missing_ok=True)
+def manifest(model: str, proofs: Iterable[Proof]) -> Manifest:
+    """The manifest of a run."""
+    proofs = list(proofs)
+    return Manifest(
+        FORMAT,
+        tool_version(),
+        specification_checksum(),
+        model,
+        DOMAIN,
+        {assumption.name: assumption.sentence for assumption in APIC_MAP},
+        {proof.kernel.name: _kernel_json(proof) for proof in proofs},
+        tuple(
+            _entry(proof, group, item)
+            for proof in proofs
+            for group in proof.asked
+            for item in proof.of(group)
+        ),
+    )
 
 
-def _tool_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+def _entry(proof: Proof, group: str, item: Evidence) -> Entry:
+    query = item.query
+    return Entry(
+        query.name,
+        file_of(query),
+        checksum(query),
+        proof.kernel.name,
+        group,
+        query.sentence,
+        query.expected,
+        _reply(item.answer, item.reused),
+        _reply(item.second, item.second_reused) if item.second else None,
+    )
 
-    try:
-        return f"avicheck {version('avicheck')}"
-    except PackageNotFoundError:
-        return "avicheck, not installed"
+
+def _reply(answer: Answer, reused: bool) -> Reply:
+    version = solver_version(answer.solver)
+    return Reply(answer.status, version, round(answer.seconds, 3), answer.why, answer.values, reused)
 
 
-def _all_evidence(proof: Proof) -> Iterator[Evidence]:
-    for group in proof.asked:
-        yield from proof.evidence.get(group, [])
-
-
-def _evidence_json(item: Evidence) -> dict[str, Any]:
-    told = {
-        "name": item.query.name,
-        "kernel": item.kernel,
-        "group": item.group,
-        "sentence": item.query.sentence,
-        "expected": item.query.expected,
-        **_answer_json(item.answer),
+def _kernel_json(proof: Proof) -> dict[str, Any]:
+    return {
+        "fixes": sorted(fix.value for fix in proof.kernel.fixes),
+        "verdict": proof.overall.value,
+        "groups": {group: _group_json(proof, group) for group in proof.asked},
     }
-    return {**told, "recheck": _answer_json(item.second)} if item.second else told
 
 
-def _answer_json(answer: Answer) -> dict[str, Any]:
-    from avicheck.checker.solve import solver_version
-
-    told = {
-        "answer": answer.status,
-        "solver": solver_version(answer.solver),
-        "seconds": round(answer.seconds, 3),
+def _group_json(proof: Proof, group: str) -> dict[str, Any]:
+    claim, found = proof.claim(group), proof.of(group)
+    return {
+        "sentence": proof.sentence(group),
+        **({"kind": claim.kind} if claim else {}),
+        **({"class": asdict(claim.explanation)} if claim and claim.explanation else {}),
+        "vcpus": proof.size(group),
+        "verdict": proof.verdict(group).value,
+        "queries": len(proof.asked[group]),
+        "answered": sum(item.answer.status != "unknown" for item in found),
+        "reused": sum(item.reused for item in found),
+        "confirmed": sum(item.confirmed for item in found),
+        "seconds": round(sum(item.answer.seconds for item in found), 3),
     }
-    return {**told, "why": answer.why} if answer.why else told
+
+
+def as_json(model: str, proofs: Sequence[Proof]) -> dict[str, Any]:
+    """What ``avicheck prove --json`` prints: the manifest."""
+    import msgspec
+
+    told: dict[str, Any] = msgspec.to_builtins(manifest(model, proofs))
+    return told
 
 
 # The report.
 
 
-def report(proofs: Sequence[Proof], recheck: str | None) -> str:
-    """A line for each group, then what is open."""
+def report(model: str, proofs: Sequence[Proof], recheck: str | None) -> str:
+    """A table for each kernel, and what is open, in at most ``WIDTH`` columns where names allow it."""
     lines: list[str] = []
     for proof in proofs:
-        lines += [f"apic-map on kernel {proof.kernel.name}: {proof.overall.value}", ""]
-        lines += [_group_line(proof, group, recheck) for group in proof.asked]
-        lines += ["", *_open_lines(proof)]
-    from avicheck.checker.assumptions import APIC_MAP
-    from avicheck.checker.check import DOMAIN
-
+        lines += [f"{model} on kernel {proof.kernel.name}: {proof.overall.value}", ""]
+        lines += [*_table(proof, recheck), "", *_open_lines(proof, recheck)]
     for text in (
         f"Bounds: the number of vCPUs shown; {DOMAIN}.",
-        *(f"Assumed: {a.name}: {a.sentence}" for a in APIC_MAP),
+        *(f"Assumed: {assumption.name}: {assumption.sentence}" for assumption in APIC_MAP),
     ):
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
 
 
-def _group_line(proof: Proof, group: str, recheck: str | None) -> str:
-    found = proof.evidence.get(group, [])
+def _table(proof: Proof, recheck: str | None) -> Iterator[str]:
+    rows = [("verdict", "claim", "vCPUs", "queries", "seconds", recheck or "")]
+    groups = [(group, proof.of(group)) for group in proof.asked]
+    for group, found in groups:
+        asked = len(proof.asked[group])
+        rows.append(
+            (proof.verdict(group).value, group, str(proof.size(group)), *_counts(asked, found, recheck))
+        )
+    everything = [item for _, found in groups for item in found]
+    asked = sum(map(len, proof.asked.values()))
+    rows.append(("", "in all", "", *_counts(asked, everything, recheck)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row[:2], widths, strict=False)]
+        cells += [f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True)]
+        yield " ".join(cells).rstrip()
+
+
+def _counts(asked: int, found: Sequence[Evidence], recheck: str | None) -> tuple[str, str, str]:
+    """Queries (answered of all, if they differ), seconds, and how many the second solver confirmed."""
+    answered = sum(item.answer.status != "unknown" for item in found)
     seconds = sum(item.answer.seconds for item in found)
-    claim = next((claim for claim in proof.claims if claim.name == group), None)
-    vcpus = min(proof.vcpus, claim.vcpus) if claim else proof.vcpus
-    sizes = f"{vcpus:>2} vCPUs {len(found):>4} queries {seconds:>8.1f} s"
-    line = f"{proof.verdict(group).value:<10}{group:<32}{sizes}"
-    if not recheck:
-        return line
-    confirmed = sum(item.second is not None and item.second.status == item.answer.status for item in found)
-    return f"{line}\n{'':<10}confirmed by {recheck}: {confirmed} of {len(found)}"
+    confirmed = sum(item.confirmed for item in found)
+    return (
+        str(asked) if answered == asked else f"{answered}/{asked}",
+        f"{seconds:.1f}",
+        "" if not recheck else str(confirmed) if confirmed == asked else f"{confirmed}/{asked}",
+    )
 
 
-def _open_lines(proof: Proof) -> list[str]:
+def _open_lines(proof: Proof, recheck: str | None) -> list[str]:
+    """What the second solver or nobody answered, one line each; then what was taken over."""
     lines = []
-    for item in _all_evidence(proof):
-        if item.disputed:
-            second = item.second.solver if item.second else ""
-            lines.append(
-                f"disputed: {item.query.name}: {item.answer.solver} and {second} contradict each other"
-            )
-        elif item.answer.status == "unknown":
-            lines.append(f"open: {item.query.name}: {item.answer.why}")
-    missing = sum(map(len, proof.asked.values())) - sum(map(len, proof.evidence.values()))
-    return [
-        *lines,
-        *([f"not asked: {missing} queries"] if missing else []),
-        *([""] if lines or missing else []),
-    ]
-
-
-def as_json(proofs: Sequence[Proof]) -> dict[str, Any]:
-    """What ``avicheck prove --json`` prints."""
-    from avicheck.checker.assumptions import APIC_MAP
-    from avicheck.checker.check import DOMAIN
-
-    return {
-        "model": "apic-map",
-        "bounds": DOMAIN,
-        "assumptions": {assumption.name: assumption.sentence for assumption in APIC_MAP},
-        "kernels": [
-            {
-                "kernel": proof.kernel.name,
-                "fixes": sorted(fix.value for fix in proof.kernel.fixes),
-                "verdict": proof.overall.value,
-                "groups": {group: proof.verdict(group).value for group in proof.asked},
-                "queries": [_evidence_json(item) for item in _all_evidence(proof)],
-            }
-            for proof in proofs
-        ],
-    }
+    for item in (item for group in proof.asked for item in proof.of(group)):
+        name = item.query.name
+        if item.answer.status == "unknown":
+            lines.append(f"open: {name}: {item.answer.why}")
+        elif item.disputed:
+            lines.append(f"disputed: {name}: {item.answer.solver} and {recheck} contradict each other")
+        elif recheck and not item.confirmed:
+            why = item.second.why if item.second else "not asked"
+            lines.append(f"not confirmed: {name}: {recheck}: {why}")
+    missing = sum(map(len, proof.asked.values())) - len(proof.evidence)
+    lines += [f"not asked: {missing} queries"] if missing else []
+    reused = sum(item.reused for item in proof.evidence.values())
+    lines += [f"reused: {reused} answers of an earlier run, to the same scripts"] if reused else []
+    return [*lines, ""] if lines else []
