@@ -12,7 +12,7 @@ import click
 
 from avicheck.checker.errors import InputError
 from avicheck.checker.options import Word, json_option
-from avicheck.checker.systems import scope_of, scope_option, systems
+from avicheck.checker.systems import Instance, instance_options
 from avicheck.checker.verdict import EXIT_OK
 from avicheck.encodings.transition import TransitionSystem
 
@@ -29,16 +29,14 @@ FORMATS: Final[Mapping[str, str]] = {
 @click.command()
 @click.argument("model")
 @click.option("--to", "language", type=Word(FORMATS), required=True, help="The language.")
-@scope_option
+@instance_options
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A new file to write to, not standard output.",
 )
 @json_option
-def export(
-    model: str, language: str, sizes: tuple[tuple[str, int], ...], output: Path | None, json_: bool
-) -> int:
+def export(instance: Instance, language: str, output: Path | None, json_: bool) -> int:
     """Write a concurrent model in the language of another tool.
 
     Promela is for SPIN, murphi for Rumur, tla for TLC, smt2 for solvers, btor2 for hardware model
@@ -47,9 +45,9 @@ def export(
 
     Example: avicheck export apic-map-life --to promela
     """
-    written = text(systems(model, scope_of(sizes)), language)
+    written = text(instance.system, language)
     if json_:
-        written = json.dumps({"model": model, "language": language, "text": written}, indent=2) + "\n"
+        written = json.dumps({"model": instance.name, "language": language, "text": written}, indent=2) + "\n"
     if output is None:
         click.echo(written, nl=False)
     else:

@@ -19,7 +19,7 @@ from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
 from avicheck.checker.errors import InputError
 from avicheck.checker.options import Number, json_option
 from avicheck.checker.peer_tools import RUMUR, SPIN, Answer, Question, Tool, tlc
-from avicheck.checker.systems import scope_of, scope_option, systems
+from avicheck.checker.systems import Instance, instance_options
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import TRUE
 from avicheck.encodings.transition import Property, TransitionSystem
@@ -86,13 +86,13 @@ class Comparison:
 
 @click.command()
 @click.argument("model")
-@scope_option
+@instance_options
 @click.option("--tlc", "jar", type=click.Path(path_type=Path), help="The jar file of TLC (tla2tools.jar).")
 @click.option(
     "--timeout", type=Number(1, 86_400), default=600, show_default=True, help="Seconds a question and tool."
 )
 @json_option
-def peers(model: str, sizes: tuple[tuple[str, int], ...], jar: Path | None, timeout: int, json_: bool) -> int:
+def peers(instance: Instance, jar: Path | None, timeout: int, json_: bool) -> int:
     """Compare our engine with SPIN, Rumur and TLC on a concurrent model.
 
     Each gets the model in its own language. All must find the same number of states and transitions, the
@@ -105,7 +105,7 @@ def peers(model: str, sizes: tuple[tuple[str, int], ...], jar: Path | None, time
     if jar is not None and not jar.is_file():
         raise InputError("--tlc", "a jar file", str(jar))
     tools = [SPIN, RUMUR, *([] if jar is None else [tlc(jar)])]
-    comparison = compare(systems(model, scope_of(sizes)), explicit, tools, float(timeout))
+    comparison = compare(instance.system, explicit, tools, float(timeout))
     click.echo(json.dumps(as_json(comparison), indent=2) if json_ else as_text(comparison))
     return comparison.verdict.exit_code
 

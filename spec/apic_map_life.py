@@ -32,7 +32,8 @@ from avicheck.spec.apic_map import (
     publish,
 )
 from avicheck.spec.cpu import Cpu
-from avicheck.spec.kernels import Fix, Kernel
+from avicheck.spec.description import Description, Size
+from avicheck.spec.kernels import KERNELS, Fix, Kernel
 from avicheck.spec.lang import NULL, IndexOf, Range, Scope, SizedBy, Table, at_least, rule
 from avicheck.spec.memory import Array, Reg, Var, local, shared
 from avicheck.spec.threads import Model, Thread, World, always, leads_to, never, sometimes
@@ -428,3 +429,19 @@ def options_of(kernel: Kernel) -> frozenset[Enum]:
     bounds check."""
     retry = {LifeFix.RETRY} if kernel.has(Fix.PHYS_BOUNDS) else set()
     return frozenset({*kernel.fixes, LifeFix.DIRTY_STATES, *retry})
+
+
+DESCRIPTION: Final = Description(
+    model=APIC_MAP_LIFE,
+    summary="The optimized APIC map while the registers it is built from change.",
+    covers=(
+        "kvm_recalculate_apic_map by several vCPUs at once: CLEAN, UPDATE_IN_PROGRESS and DIRTY, the two "
+        "passes, retries, a failed allocation",
+        "an APIC being enabled, disabled and moved between modes; LDR writes",
+    ),
+    scope={"vcpus": Size(2, most=3), "maps": Size(2, least=2, most=2)},
+    kernels={name: options_of(kernel) for name, kernel in KERNELS.items()},
+    kernel="6.19",
+    switches=(Fix, LifeFix, Setup),
+    interchangeable=("vcpus",),
+)
