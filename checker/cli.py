@@ -9,7 +9,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,10 +39,6 @@ COMMANDS: Final = {
     ),
     "prove": Entry("avicheck.checker.prove:prove", "Prove a model's claims at their full size."),
     "conform": Entry("avicheck.checker.conform:conform", "Compare the models with real kernels."),
-}
-
-
-SYSTEM_COMMANDS: Final = {
     "export": Entry(
         "avicheck.checker.export:export", "Write a concurrent model in the language of another tool."
     ),
@@ -50,14 +46,7 @@ SYSTEM_COMMANDS: Final = {
         "avicheck.checker.peers:peers", "Compare our engine with SPIN, Rumur and TLC on a concurrent model."
     ),
 }
-"""The commands on concurrent models: there are none before there is such a model."""
-
-
-def commands() -> Mapping[str, Entry]:
-    """Every command that there is, by name, in the order in which a user meets them."""
-    from avicheck.checker.systems import registered
-
-    return {**COMMANDS, **SYSTEM_COMMANDS} if registered() else COMMANDS
+"""Every command, by name, in the order in which a user meets them."""
 
 
 class Commands(click.Group):
@@ -65,11 +54,11 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order in which a user meets them."""
-        return list(commands())
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        entry = COMMANDS.get(cmd_name) or commands().get(cmd_name)
+        entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
         module, _, name = entry.target.partition(":")
@@ -81,14 +70,14 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that ``args`` name; ``InputError`` with the nearest one if there is none."""
-        if args[0] not in COMMANDS and not args[0].startswith("-") and args[0] not in commands():
-            raise not_one_of("Command", commands(), args[0])
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise not_one_of("Command", COMMANDS, args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in commands().items()])
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the exit codes."""
@@ -185,7 +174,5 @@ def main(ctx: click.Context) -> int:
     Example: avicheck route vm.json --dest 0x23
     """
     if ctx.invoked_subcommand is None:
-        raise InputError(
-            "Command", f"one of {', '.join(commands())}", "left out", hint="see 'avicheck --help'"
-        )
+        raise InputError("Command", f"one of {', '.join(COMMANDS)}", "left out", hint="see 'avicheck --help'")
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,11 @@ from avicheck.checker.cli import main
 from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
 from avicheck.checker.peer_tools import RUMUR, SPIN, Answer, Question, Tool, tlc
 from avicheck.checker.peers import Comparison, as_json, as_text, compare, questions
-from avicheck.checker.systems import GROUP, SystemModel
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import FALSE, TRUE
 from avicheck.encodings.transition import Run, TransitionSystem
 from avicheck.encodings.writing import ENDED
+from tests.known.chosen import POINT
 from tests.known.small import SYSTEMS, arithmetic, countdown, explored, lights, philosophers
 
 OUTPUTS = Path(__file__).parent / "data" / "exports"
@@ -388,14 +387,10 @@ def test_tool_that_fails_says_why(programs: Path) -> None:
 # The command.
 
 
-MODEL = SystemModel({}, lambda _scope: lights())
-
-
 @pytest.fixture
 def no_peers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One model is registered, and no program is installed."""
-    point = EntryPoint("lights", f"{__name__}:MODEL", GROUP)
-    monkeypatch.setattr(systems, "registered", lambda: {"lights": point})
+    monkeypatch.setattr(systems, "registered", lambda: {"counter": POINT})
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
@@ -405,7 +400,7 @@ def avicheck(*args: str) -> Result:
 
 @pytest.mark.usefixtures("no_peers")
 def test_command_without_peers_shows_our_own_figures() -> None:
-    result = avicheck("peers", "lights", "--json")
+    result = avicheck("peers", "counter", "--json")
     comparison = json.loads(result.output)
     assert result.exit_code == 0
     assert comparison["not_installed"] == [
@@ -413,12 +408,12 @@ def test_command_without_peers_shows_our_own_figures() -> None:
         "Rumur: rumur, gcc not installed",
     ]
     figures = [(each["question"], each["answers"][0]["states"]) for each in comparison["rounds"]]
-    assert figures == [("every state", 8), ("walked", None)]
+    assert figures == [("every state", 4), ("two", None)]
 
 
 @pytest.mark.usefixtures("no_peers")
 def test_command_refuses_a_jar_that_is_no_file() -> None:
-    result = avicheck("peers", "lights", "--tlc", "no.jar")
+    result = avicheck("peers", "counter", "--tlc", "no.jar")
     assert (result.exit_code, result.stderr) == (3, "avicheck: --tlc must be a jar file, not no.jar\n")
 
 
