@@ -5,6 +5,7 @@ Small runs are interpreted; larger ones go on compiled. Counterexamples are shor
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -38,7 +39,7 @@ decided, never."""
 
 Tier: TypeAlias = Literal["auto", "interpreted", "compiled"]
 
-Reason: TypeAlias = Literal["decided", "states", "memory", "interrupted"]
+Reason: TypeAlias = Literal["decided", "states", "memory", "time", "interrupted"]
 
 SWITCH: Final = 30_000
 """States from which on compiled code pays for its compilation."""
@@ -46,6 +47,7 @@ _REASONS: Final[Mapping[Reason, str]] = {
     "decided": "stopped when others were decided",
     "states": "stopped at the limit of states",
     "memory": "stopped at the limit of memory",
+    "time": "stopped at the limit of time",
     "interrupted": "interrupted",
 }
 _PROGRESS_EVERY: Final = 0.5
@@ -74,7 +76,7 @@ class Progress:
 class Exploration:
     """What an exploration went through. All states at most ``depth`` steps from the initial ones are
     known; if it is ``complete``, there are no others. ``stopped`` says why it is not complete: the
-    properties are decided, a limit of states or memory, an interrupt. ``fired`` counts by transition;
+    properties are decided, a limit of states, memory or time, an interrupt. ``fired`` counts by transition;
     ``deadlock`` leads to a state that has not ended and in which nothing can fire."""
 
     tier: Literal["interpreted", "compiled"]
@@ -107,6 +109,7 @@ def explore(
     stop: Stop = "first",
     max_states: int | None = None,
     max_memory: int | None = None,
+    max_seconds: float = math.inf,
     tier: Tier = "auto",
     checkpoint: Path | None = None,
     checkpoint_every: float = 60.0,
@@ -116,7 +119,7 @@ def explore(
     ``DEADLOCK_FREE`` is one of them.
 
     Stops soon after ``max_states`` states are known, and before the process holds more than
-    ``max_memory`` bytes (most of what the system has, unless given). Goes on from a ``checkpoint`` if
+    ``max_memory`` bytes (most of what the system has, unless given); soon after ``max_seconds``. Goes on from a ``checkpoint`` if
     that file exists; writes it at most every so many seconds, and when stopped by a limit or an
     interrupt. SIGINT stops the exploration, not the program.
 
@@ -124,7 +127,7 @@ def explore(
     leads beyond a variable's bounds; ``PackingError`` if an initial state is not one of the system's;
     ``OSError`` if the checkpoint cannot be read or written."""
     memory = resident() + available() * 9 // 10 if max_memory is None else max_memory
-    limits = _Limits(max_states, memory, tier)
+    limits = _Limits(max_states, memory, max_seconds, tier)
     saving = None if checkpoint is None else _Saving(checkpoint, checkpoint_every)
     return _Exploring(system, _asked(system, properties), stop, limits, saving, on_progress).run()
 
@@ -133,6 +136,7 @@ def explore(
 class _Limits:
     states: int | None
     memory: int
+    seconds: float
     tier: Tier
 
 
@@ -251,6 +255,8 @@ class _Exploring:
             return "interrupted"
         if self.limits.states is not None and self.search.count >= self.limits.states:
             return "states"
+        if time.monotonic() - self.began > self.limits.seconds:
+            return "time"
         return "memory" if resident() > self.limits.memory else None
 
     def advance(self) -> Reason | None:
