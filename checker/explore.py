@@ -118,10 +118,10 @@ def explore(
     """Explore a system and decide properties of it, by name: all but ``leads-to`` if none are named;
     ``DEADLOCK_FREE`` is one of them.
 
-    Stops soon after ``max_states`` states are known, and before the process holds more than
-    ``max_memory`` bytes (most of what the system has, unless given); soon after ``max_seconds``. Goes on from a ``checkpoint`` if
-    that file exists; writes it at most every so many seconds, and when stopped by a limit or an
-    interrupt. SIGINT stops the exploration, not the program.
+    Stops soon after ``max_states`` states are known or ``max_seconds`` have passed, and before the
+    process holds more than ``max_memory`` bytes (most of what the system has, unless given). Goes on from a
+    ``checkpoint`` if that file exists; writes it at most every so many seconds, and when stopped by a limit
+    or an interrupt. SIGINT stops the exploration, not the program.
 
     ``InputError`` if a name is unknown, the checkpoint is not one of this system, or a transition
     leads beyond a variable's bounds; ``PackingError`` if an initial state is not one of the system's;
