@@ -1,0 +1,176 @@
+"""A run as plain text for a mail: a column for each thread, in the style of kernel changelogs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from avicheck.checker.engine import DEADLOCK_FREE
+from avicheck.checker.engines import property_of
+from avicheck.checker.systems import Instance, heading
+from avicheck.checker.trace_why import Reason, deciding, reasons
+from avicheck.checker.trace_words import Told, Words, counted, switches
+from avicheck.encodings.transition import Property, Run
+from avicheck.spec.machine import STEPS_SUCCEED
+
+WIDTH: Final = 75
+"""A mail's lines are not longer."""
+_NARROWEST: Final = 22
+"""Where columns would be narrower, each takes the rest of the line, a bit further to the right."""
+_GAP: Final = 2
+_STAIR: Final = 4
+_LEAST: Final = 40
+_UNBROKEN: Final = "\N{NO-BREAK SPACE}"
+
+
+def trace_lines(instance: Instance, asked: str | None, run: Run, width: int = WIDTH) -> list[str]:
+    """A run of a model in lines of at most ``width`` characters: what it is about, the property that it
+    refutes or reaches (None for neither), each step in its thread's column with what it changed, and the
+    values by which the property fails. InputError if there is no such property."""
+    words = Words(instance)
+    about, steps = heading(instance, width), list(_steps(words, run, width))
+    if asked is None:
+        return [*about, "", *steps]
+    prop = property_of(instance.system, asked)
+    why = [line for sentence in explained(words, prop, run) for line in _wrapped(sentence, width)]
+    return [*about, *_wrapped(claimed(prop), width), "", *steps, "", *why]
+
+
+# What it shows.
+
+
+def claimed(asked: Property) -> str:
+    """What a run shows about a property."""
+    sentence = f": {asked.sentence}" if asked.sentence else ""
+    return f"{'Reached' if asked.kind == 'sometimes' else 'Violated'}: {asked.name}{sentence}"
+
+
+def explained(words: Words, asked: Property, run: Run) -> Iterator[str]:
+    """Why a run shows that, in sentences: which parts of the property are false (or true), and the values
+    that decide it."""
+    if asked.name == DEADLOCK_FREE:
+        yield from _blocked(words, run)
+    else:
+        for reason in reasons(asked, run):
+            yield _explained(words, asked, reason, run)
+    if asked.kind == "leads-to":
+        yield "What it must lead to never comes."
+
+
+def _explained(words: Words, asked: Property, reason: Reason, run: Run) -> str:
+    state = run.states[reason.at]
+    if asked.name == STEPS_SUCCEED:
+        failed = words.failure(reason.part, state)
+        return f"In the end {reason.part} can only fail: {failed}."
+    threads = [t for t in words.threads if any(name.startswith(f"{t}.") for name in reason.variables)]
+    where = f" for {threads[0]}" if len(threads) == 1 and len(words.threads) > 1 else ""
+    when = "In the end" if reason.at == len(run.states) - 1 else f"After step {reason.at}"
+    values = words.equations(reason.variables, state)
+    return f"{when} {reason.part} is {str(reason.holds).lower()}{where}{_list(values)}."
+
+
+def _blocked(words: Words, run: Run) -> Iterator[str]:
+    """Why nothing can happen: what each thread waits for at the label where it is."""
+    yield "In the end nothing can happen:"
+    state = run.states[-1]
+    seen = set()
+    for transition, label in words.at_their_labels(state):
+        by = tuple(name for name in deciding(transition.guard, state) if name != f"{transition.thread}.pc")
+        if (transition.thread, by) not in seen:
+            seen.add((transition.thread, by))
+            yield f"{transition.thread} waits at {label}{_list(words.equations(by, state))}."
+
+
+def _list(values: Iterable[str]) -> str:
+    """Values after a colon, none of them to be broken at the end of a line."""
+    shown = ", ".join(value.replace(" ", _UNBROKEN) for value in values)
+    return f": {shown}" if shown else ""
+
+
+# The steps.
+
+
+def _steps(words: Words, run: Run, width: int) -> Iterator[str]:
+    """A summary, the heads of the columns, and the steps."""
+    told = words.steps(run)
+    yield from _wrapped(_summary(words, run), width)
+    yield ""
+    columns = _columns(words, told, width)
+    yield from columns.heads()
+    yield from _rows(told, run.loop, columns)
+
+
+def _summary(words: Words, run: Run) -> str:
+    changes = switches(words.transitions[name].thread for name in run.fired)
+    counts = f"{counted(len(run.fired), 'step')}, {counted(changes, 'thread switch')}"
+    first, *others = words.system.initial
+    differ = [name for name in words.variables if any(other[name] != first[name] for other in others)]
+    return f"{counts}{_list(words.equations(differ, run.states[0])).replace(':', '; at first', 1)}:"
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Where each thread's text begins, and how wide it is; ``folded`` if they overlap."""
+
+    starts: Mapping[str, int]
+    widths: Mapping[str, int]
+    folded: bool
+
+    def heads(self) -> list[str]:
+        """The threads' names, above their columns; none where the rows have to name them."""
+        if self.folded:
+            return []
+        heads = rules = ""
+        for thread, start in self.starts.items():
+            heads = f"{heads:{start}}{thread}"
+            rules = f"{rules:{start}}{'-' * len(thread)}"
+        return [heads, rules]
+
+    def placed(self, thread: str, text: str, indent: int, number: str = "") -> list[str]:
+        """A text in a thread's column, so far indented; the number is at the beginning of the line."""
+        start = self.starts[thread]
+        room = self.widths[thread] - indent
+        lines = _wrapped(text.replace(" -> ", f" ->{_UNBROKEN}"), room)
+        return [f"{number if i == 0 else '':{start + indent}}{line}" for i, line in enumerate(lines)]
+
+
+def _columns(words: Words, told: list[Told], width: int) -> _Columns:
+    acting = {step.thread for step in told}
+    threads = [thread for thread in words.threads if thread in acting]
+    gutter = len(str(len(told))) + 2
+    each = (width - gutter + _GAP) // max(1, len(threads)) - _GAP
+    folded = each < _NARROWEST
+    if folded:
+        starts = {thread: min(gutter + i * _STAIR, width - _LEAST) for i, thread in enumerate(threads)}
+    else:
+        starts = {thread: gutter + i * (each + _GAP) for i, thread in enumerate(threads)}
+    widths = {thread: width - start if folded else each for thread, start in starts.items()}
+    return _Columns(starts, widths, folded)
+
+
+def _rows(told: list[Told], loop: int | None, columns: _Columns) -> Iterator[str]:
+    """The steps, with the C function that a thread is in where that changes."""
+    inside: dict[str, str] = {}
+    last = None
+    for step in told:
+        if step.number - 1 == loop:
+            yield "-- From here on it goes round for ever --"
+        heads = [step.thread] if columns.folded and step.thread != last else []
+        if step.source and inside.get(step.thread) != step.source:
+            inside[step.thread] = step.source
+            heads.append(step.source)
+        if heads:
+            yield from columns.placed(step.thread, f"{', '.join(heads)}:", 0)
+        yield from columns.placed(step.thread, step.action, 2, str(step.number))
+        for line in step.lines:
+            yield from columns.placed(step.thread, line, 4)
+        last = step.thread
+    if loop is not None:
+        yield f"-- And again from step {loop + 1} --" if loop < len(told) else "-- Here it stays for ever --"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace(_UNBROKEN, " ") for line in lines]
