@@ -22,7 +22,7 @@ from avicheck.checker.checkpoint import Snapshot
 from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
 from avicheck.checker.errors import InputError, not_one_of
 from avicheck.checker.explore_interpreted import Interpreted
-from avicheck.checker.memory import available, resident
+from avicheck.checker.memory import limit_of, resident
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import Expr, evaluate, not_
 from avicheck.encodings.packing import layout
@@ -126,10 +126,29 @@ def explore(
     ``InputError`` if a name is unknown, the checkpoint is not one of this system, or a transition
     leads beyond a variable's bounds; ``PackingError`` if an initial state is not one of the system's;
     ``OSError`` if the checkpoint cannot be read or written."""
-    memory = resident() + available() * 9 // 10 if max_memory is None else max_memory
-    limits = _Limits(max_states, memory, max_seconds, tier)
+    limits = _Limits(max_states, limit_of(max_memory), max_seconds, tier)
     saving = None if checkpoint is None else _Saving(checkpoint, checkpoint_every)
     return _Exploring(system, _asked(system, properties), stop, limits, saving, on_progress).run()
+
+
+def explore_states(
+    system: TransitionSystem,
+    *,
+    max_states: int | None = None,
+    max_memory: int | None = None,
+    max_seconds: float = math.inf,
+    tier: Tier = "auto",
+) -> tuple[Exploration, Snapshot]:
+    """Explore a system for its states' sake, with limits and errors like those of ``explore``: what it
+    went through, and all of it."""
+    limits = _Limits(max_states, limit_of(max_memory), max_seconds, tier)
+    exploring = _Exploring(system, (), "never", limits, None, None)
+    return exploring.run(), exploring.snapshot()
+
+
+def covered(stopped: Reason, depth: int) -> str:
+    """Why an exploration is not complete, and how far it is."""
+    return f"{_REASONS[stopped]}: all states up to depth {depth} were seen"
 
 
 @dataclass(frozen=True)
@@ -345,7 +364,7 @@ class _Exploring:
         if found:
             return (Verdict.HOLDS, "reached") if sometimes else (Verdict.VIOLATED, "shortest run")
         if stopped is not None:
-            return Verdict.UNKNOWN, f"{_REASONS[stopped]}: all states up to depth {self.depth} were seen"
+            return Verdict.UNKNOWN, covered(stopped, self.depth)
         return (Verdict.VIOLATED, "never reached") if sometimes else (Verdict.HOLDS, "in every state")
 
     def path(self, number: int) -> Run:

@@ -22,3 +22,8 @@ def available() -> int:
     except OSError:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
+def limit_of(wanted: int | None) -> int:
+    """How much this process may hold: as much as is wanted, else most of what the system has."""
+    return resident() + available() * 9 // 10 if wanted is None else wanted
