@@ -25,15 +25,15 @@ _LEAST: Final = 40
 _UNBROKEN: Final = "\N{NO-BREAK SPACE}"
 
 
-def trace_lines(instance: Instance, asked: str | None, run: Run, width: int = WIDTH) -> list[str]:
+def trace_lines(instance: Instance, asked: Property | str | None, run: Run, width: int = WIDTH) -> list[str]:
     """A run of a model in lines of at most ``width`` characters: what it is about, the property that it
-    refutes or reaches (None for neither), each step in its thread's column with what it changed, and the
+    refutes or reaches (one of the model's by name; None for neither), each step in its thread's column with what it changed, and the
     values by which the property fails. InputError if there is no such property."""
     words = Words(instance)
     about, steps = heading(instance, width), list(_steps(words, run, width))
     if asked is None:
         return [*about, "", *steps]
-    prop = property_of(instance.system, asked)
+    prop = property_of(instance.system, asked) if isinstance(asked, str) else asked
     why = [line for sentence in explained(words, prop, run) for line in _wrapped(sentence, width)]
     return [*about, *_wrapped(claimed(prop), width), "", *steps, "", *why]
 
