@@ -35,7 +35,7 @@ from avicheck.spec.lang import NULL, U32, Range, Scope, domains, record, rule
 Said: TypeAlias = dict[str, Any]
 """Values by name."""
 
-SIGNED: Final = frozenset({"owner_phys", "owner_logical", "single_vcpu", "r"})
+SIGNED: Final = frozenset({"owner_phys", "owner_logical", "single_vcpu", "r", "highest_isr_cache", "svi"})
 """The names of signed numbers."""
 
 

@@ -25,9 +25,9 @@ class Kernel:
     """A kernel's behaviour: its name and the fixes it contains."""
 
     name: str
-    fixes: frozenset[Fix]
+    fixes: frozenset[Enum]
 
-    def has(self, fix: Fix) -> bool:
+    def has(self, fix: Enum) -> bool:
         """Whether this kernel contains ``fix``."""
         return fix in self.fixes
 
