@@ -211,6 +211,11 @@ def _compiled(text: str) -> tuple[Mapping[str, Any], object]:
     )
     module = llvm.parse_assembly(text)
     module.verify()
+    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options())
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.run(module, builder)
     engine = llvm.create_mcjit_compiler(module, target)
     engine.finalize_object()
     context = ctypes.c_void_p

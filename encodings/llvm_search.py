@@ -56,6 +56,7 @@ _REACH: Final = 30
 """The longest distance from the home bucket."""
 _DISTANCE_BITS: Final = 5
 _AHEAD: Final = 16
+_PLACE: Final = "ptr %table, ptr %states, i64 %shift, i64 %hash, i64 %number, ptr %words"
 _FACTORS: Final = (0x1E3779B97F4A7C15, 0x56E8FEB86659FD93)
 
 
@@ -338,7 +339,7 @@ def _compact_hash(form: Shape) -> str:
         return f"%{name} = and i64 %{name}.all, {mask}" if bits < WORD else f"%{name} = or i64 %{name}.all, 0"
 
     return f"""
-define internal i64 @hash(ptr %state) {{
+define internal i64 @hash(ptr %state) alwaysinline {{
   %a = load i64, ptr %state
   %b.s = lshr i64 %a, {half}
   %b = xor i64 %a, %b.s
@@ -365,7 +366,7 @@ def _wide_hash(form: Shape) -> str:
         ]
     body = "\n".join(lines)
     return f"""
-define internal i64 @hash(ptr %state) {{
+define internal i64 @hash(ptr %state) alwaysinline {{
 {body}
   %a = mul i64 %x{form.words - 1}, {_FACTORS[0]}
   %b.s = lshr i64 %a, 32
@@ -384,7 +385,7 @@ def _compact_place(form: Shape) -> str:
     first = "%wanted" if slot == WORD else "%wanted.32"
     narrowed = "" if slot == WORD else "  %wanted.32 = trunc i64 %wanted to i32\n"
     return f"""
-define internal i64 @place(ptr %table, ptr %states, i64 %shift, i64 %hash, i64 %number, ptr %words) {{
+define internal i64 @place({_PLACE}) alwaysinline {{
 entry:
   %home = lshr i64 %hash, %shift
   %ones = shl i64 -1, %shift
@@ -442,7 +443,7 @@ def _indexed_place(form: Shape) -> str:
         ]
     compared = "\n".join(compare)
     return f"""
-define internal i64 @place(ptr %table, ptr %states, i64 %shift, i64 %hash, i64 %number, ptr %words) {{
+define internal i64 @place({_PLACE}) alwaysinline {{
 entry:
   %home = lshr i64 %hash, %shift
   %tag = and i64 %hash, 4294967295
