@@ -71,7 +71,7 @@ def alike(kernel: Kernel) -> list[str]:
 # One comparison.
 
 
-class _Script:
+class Script:
     """A script in which both sides speak of the same variables."""
 
     def __init__(self, variables: Sequence[Expr]) -> None:
@@ -100,14 +100,14 @@ def compare(
     voices: Voices, part: str, sentence: str, names: Collection[str], given: Sequence[Expr] = ()
 ) -> Query:
     """The question whether, where all of ``given`` holds, some of the named values can differ."""
-    script = _Script(voices.variables)
+    script = Script(voices.variables)
     script.require(voices.ok, *given)
     differ = [script.differ(voices.lifted[name], voices.stated[name], name in SIGNED) for name in names]
     script.asserted.append(differ[0] if len(differ) == 1 else script.builder.apply("or", differ, 0))
     return _query(voices, part, sentence, script)
 
 
-def _query(voices: Voices, part: str, sentence: str, script: _Script) -> Query:
+def _query(voices: Voices, part: str, sentence: str, script: Script) -> Query:
     name, others = _named(voices, part), alike(voices.kernel)
     sentence = f"{sentence} Kernel {' = '.join(others or [voices.kernel.name])}, {voices.vcpus} vCPUs."
     text = written(script.builder, script.asserted, [f"{name}: {sentence}"], "unsat")
@@ -157,7 +157,7 @@ def map_obligations(voices: Voices) -> Iterator[Query]:
 def _config_obligation(voices: Voices) -> Query:
     with voices.lifter.resumed():
         ours = to_expr(config_ok_by_model(voices.case.kvm))
-    script = _Script(voices.variables)
+    script = Script(voices.variables)
     script.asserted.append(script.differ(ours, config_ok(voices.stated_case.kvm), False))
     return _query(voices, "config_ok", "Both sides agree which configurations exist.", script)
 
