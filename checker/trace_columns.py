@@ -10,7 +10,7 @@ from typing import Final
 from avicheck.checker.engine import DEADLOCK_FREE
 from avicheck.checker.engines import property_of
 from avicheck.checker.systems import Instance, heading
-from avicheck.checker.trace_why import Reason, deciding, reasons
+from avicheck.checker.trace_why import Reason, reasons
 from avicheck.checker.trace_words import Told, Words, counted, switches
 from avicheck.encodings.transition import Property, Run
 from avicheck.spec.machine import STEPS_SUCCEED
@@ -27,8 +27,9 @@ _UNBROKEN: Final = "\N{NO-BREAK SPACE}"
 
 def trace_lines(instance: Instance, asked: Property | str | None, run: Run, width: int = WIDTH) -> list[str]:
     """A run of a model in lines of at most ``width`` characters: what it is about, the property that it
-    refutes or reaches (one of the model's by name; None for neither), each step in its thread's column with what it changed, and the
-    values by which the property fails. InputError if there is no such property."""
+    refutes or reaches (one of the model's by name, or any; None for neither), each step in its thread's
+    column with what it changed, and the values by which the property fails. InputError if there is no
+    property of that name."""
     words = Words(instance)
     about, steps = heading(instance, width), list(_steps(words, run, width))
     if asked is None:
@@ -72,15 +73,15 @@ def _explained(words: Words, asked: Property, reason: Reason, run: Run) -> str:
 
 
 def _blocked(words: Words, run: Run) -> Iterator[str]:
-    """Why nothing can happen: what each thread waits for at the label where it is."""
+    """Why nothing can happen: what each thread waits for where it is."""
     yield "In the end nothing can happen:"
     state = run.states[-1]
-    seen = set()
-    for transition, label in words.at_their_labels(state):
-        by = tuple(name for name in deciding(transition.guard, state) if name != f"{transition.thread}.pc")
-        if (transition.thread, by) not in seen:
-            seen.add((transition.thread, by))
-            yield f"{transition.thread} waits at {label}{_list(words.equations(by, state))}."
+    lines = dict.fromkeys(
+        f"{words.place(transition.thread, state)} waits{_list(words.blocked(transition, state))}."
+        for transition in words.system.transitions
+        if words.is_at_its_label(transition, state)
+    )
+    yield from lines
 
 
 def _list(values: Iterable[str]) -> str:

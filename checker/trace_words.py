@@ -67,6 +67,7 @@ class Words:
         self.machine = instance.encoding.machine
         self.variables = {variable.name: variable for variable in self.system.variables}
         self.transitions = {transition.name: transition for transition in self.system.transitions}
+        self.actions = {action.name: action for action in self.machine.actions}
         self._kinds = {name: kind for name, kind, _ in self.machine.instances()}
 
     @property
@@ -106,23 +107,34 @@ class Words:
             if buffer:
                 found[f"{thread}'s store buffer {verb} {self.shown_buffer(thread, state)}"] = None
             elif name.endswith(".pc") and name.removesuffix(".pc") in self._kinds:
-                found[f"{name.removesuffix('.pc')} at {self.value(name, state[name])}"] = None
+                found[self.place(name.removesuffix(".pc"), state)] = None
             else:
                 found[f"{name} {verb} {self.value(name, state[name])}"] = None
         return list(found)
+
+    def place(self, thread: str, state: Values) -> str:
+        """A thread with the label that it is at, if it has labels."""
+        pc = f"{thread}.pc"
+        return f"{thread} at {self.value(pc, state[pc])}" if pc in self.variables else thread
 
     def failure(self, action: str, state: Values) -> str:
         """Why an action can only fail in a state."""
         world = self.instance.encoding.state(state)
         return next(why for failing, why in self.machine.failures(world) if failing.name == action)
 
-    def at_their_labels(self, state: Values) -> Iterator[tuple[Transition, str]]:
-        """The transitions that the threads' labels leave open in a state, each with the label."""
-        for action in self.machine.actions:
-            if action.step is not None and action.step.at is not None:
-                label = self.value(f"{action.thread}.pc", state[f"{action.thread}.pc"])
-                if label == action.step.at:
-                    yield self.transitions[action.name], label
+    def is_at_its_label(self, transition: Transition, state: Values) -> bool:
+        """Whether the thread of a transition is where it can do that."""
+        step = self.actions[transition.name].step
+        pc = f"{transition.thread}.pc"
+        return step is None or step.at is None or self.value(pc, state[pc]) == step.at
+
+    def blocked(self, transition: Transition, state: Values) -> list[str]:
+        """Why a transition cannot happen in a state: its thread is elsewhere, else what it waits for."""
+        pc = f"{transition.thread}.pc"
+        if not self.is_at_its_label(transition, state):
+            return self.equations([pc], state, "is")
+        by = [name for name in deciding(transition.guard, state, [pc]) if name != pc]
+        return self.equations(by, state, "is")
 
     # Store buffers.
 
