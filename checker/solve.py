@@ -79,13 +79,17 @@ def _solve_z3(text: str, limit: float) -> tuple[Status, Assignment, str]:
     if answer == "unsat":
         return "unsat", {}, ""
     model = solver.model()
-    return "sat", {str(decl.name()): _z3_value(model[decl]) for decl in model.decls()}, ""
+    values = {str(decl.name()): _z3_value(model[decl]) for decl in model.decls()}
+    return "sat", {name: value for name, value in values.items() if value is not None}, ""
 
 
-def _z3_value(value: Any) -> int:
+def _z3_value(value: Any) -> int | None:
+    """A value as a number; None for what the script itself defines, which a model may list too."""
     import z3
 
-    return int(z3.is_true(value)) if z3.is_bool(value) else int(value.as_long())
+    if z3.is_true(value) or z3.is_false(value):
+        return int(z3.is_true(value))
+    return int(value.as_long()) if z3.is_bv_value(value) else None
 
 
 def _solve_bitwuzla(text: str, limit: float) -> tuple[Status, Assignment, str]:
