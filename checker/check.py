@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from avicheck.checker.by_model import ByModel, DirectModel
 from avicheck.checker.errors import not_one_of
-from avicheck.checker.models import MODELS
 from avicheck.checker.options import KernelName, Number, Word, json_option
 from avicheck.checker.verdict import EXIT_INTERRUPTED, Verdict, worst
 from avicheck.spec.kernels import KERNELS, Kernel
@@ -55,8 +55,8 @@ class Run:
         return worst(verdicts + [Verdict.UNKNOWN] * bool(self.missing))
 
 
-@click.command()
-@click.argument("model", type=Word(MODELS))
+@click.command(cls=ByModel, concurrent="avicheck.checker.check_system:check_system")
+@click.argument("model", type=DirectModel())
 @click.option("--kernel", type=KernelName(KERNELS), default="6.19", show_default=True)
 @click.option(
     "--vcpus",

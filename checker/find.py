@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
+from avicheck.checker.by_model import ByModel, DirectModel
 from avicheck.checker.errors import InputError
-from avicheck.checker.models import MODELS
-from avicheck.checker.options import KernelName, Number, Word, json_option
+from avicheck.checker.options import KernelName, Number, json_option
 from avicheck.checker.verdict import Verdict
 from avicheck.spec.kernels import KERNELS
 
 if TYPE_CHECKING:
-    from avicheck.checker.minimize import Callers, Search, UnaskableError
+    from avicheck.checker.minimize import Callers, Search
     from avicheck.spec.apic_map_model import Case, Outcome
 
 WIDTH: Final = 75
@@ -53,8 +53,8 @@ class Found:
         return Verdict.UNKNOWN if self.search.open else Verdict.HOLDS
 
 
-@click.command()
-@click.argument("model", type=Word(MODELS))
+@click.command(cls=ByModel, concurrent="avicheck.checker.find_system:find_system")
+@click.argument("model", type=DirectModel())
 @click.argument("expression")
 @click.option("--assume", "assumed", multiple=True, metavar="EXPRESSION", help="Only cases with this too.")
 @click.option("--kernel", type=KernelName(KERNELS), default="6.19", show_default=True)
@@ -119,7 +119,7 @@ def _search(asked: Asked, limit: float) -> Search:
     try:
         search = smallest_case(_all([wanted, *assumed]), kernel, asked.vcpus, limit, callers=asked.callers)
     except UnaskableError as error:
-        raise _bad_expression(error) from error
+        raise bad_expression(error.__cause__) from error
     if assumed and search.case is None and not search.open:
         left = deadline - time.monotonic()
         if possible(_all(assumed), kernel, search.refuted, left) is False:
@@ -156,9 +156,8 @@ def _all(predicates: list[Callable[[Case, Outcome], bool]]) -> Callable[[Case, O
     return holds
 
 
-def _bad_expression(error: UnaskableError) -> InputError:
-    """What is wrong with an expression that has no value in some case."""
-    refusal = error.__cause__
+def bad_expression(refusal: BaseException | None) -> InputError:
+    """What is wrong with an expression that has no value in some case, as lifting refused it."""
     match refusal.__cause__ if refusal is not None else None:
         case InputError() as found:
             return found

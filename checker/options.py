@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -30,6 +30,25 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         if number is None or not self.lo <= number <= self.hi:
             raise InputError(option_name(param), f"an integer from {self.lo} to {self.hi}", shown(value))
         return number
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]
+    """An amount of memory in bytes: ``2GiB``, ``512MiB``, ``1000000``."""
+
+    name = "amount"
+    units: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes; ``InputError`` if it is no amount above 0."""
+        if isinstance(value, int):
+            return value
+        number = value.rstrip("KMGiB")
+        factor = self.units.get(value[len(number) :])
+        if factor is None or not number.isdecimal() or not number.isascii() or not 0 < len(number) < 16:
+            raise InputError(option_name(param), "an amount such as 2GiB or 512MiB", shown(value))
+        if int(number) == 0:
+            raise InputError(option_name(param), "more than nothing", shown(value))
+        return int(number) * factor
 
 
 class Word(click.ParamType):  # type: ignore[type-arg]

@@ -127,7 +127,10 @@ def test_tool_error_has_its_code_and_asks_for_a_report(planted: list[BaseExcepti
     [
         ([], "Command must be one of models, route, conform, not left out; see 'avicheck --help'"),
         (["modles"], 'Command must be one of models, route, conform, not "modles"; did you mean models?'),
-        (["models", "more"], "Got unexpected extra argument (more); see 'avicheck models --help'"),
+        (
+            ["models", "apic-map", "more"],
+            "Got unexpected extra argument (more); see 'avicheck models --help'",
+        ),
         (["route"], "Missing argument 'CONFIG'; see 'avicheck route --help'"),
         (["conform"], "FILE must be given at least once, not left out"),
         (["conform", "--jobs", "0", "x"], '--jobs must be an integer from 1 to 1024, not "0"'),

@@ -203,7 +203,10 @@ def test_contradictory_assumptions_are_refused(assumed: tuple[str, ...]) -> None
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("apic-mpa", "True"), 'model must be one of apic-map, not "apic-mpa"; did you mean apic-map?'),
+        (
+            ("apic-mpa", "True"),
+            'model must be one of apic-map, apic-map-life, not "apic-mpa"; did you mean apic-map?',
+        ),
         (("apic-map", "fast.accepted"), "Expression must be a condition, true or false, not a number"),
         (
             ("apic-map", "fast.handled", "--assume", "slow.acepted == 1"),
