@@ -3,8 +3,9 @@ as many as wanted as z3 terms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import Final, TypeAlias
 
 import z3
 
@@ -12,6 +13,7 @@ from avicheck.encodings.expr import (
     Expr,
     Op,
     and_,
+    as_int,
     bool_var,
     constant,
     eq,
@@ -19,13 +21,19 @@ from avicheck.encodings.expr import (
     int_var,
     ite,
     or_,
+    sub,
     variables,
 )
+from avicheck.encodings.packing import WORD, Layout
 from avicheck.encodings.to_z3 import Term, z3_translator
 from avicheck.encodings.transition import Run, TransitionSystem, Values, Variable
 
 _STEP = "step:fired"
 _NEXT = "next:"
+
+INTERRUPTED: Final = ("interrupted from keyboard", "canceled")
+"""The reasons that z3 gives for no answer after a SIGINT, which Python never hears of then. The second is
+also one for a limit of time."""
 
 
 def next_copy(var: Variable) -> Expr:
@@ -36,7 +44,12 @@ def next_copy(var: Variable) -> Expr:
 
 def fired(system: TransitionSystem, number: int) -> Expr:
     """That the step is the system's transition of this number."""
-    return eq(int_var(_STEP, 0, max(0, len(system.transitions) - 1)), constant(number))
+    return eq(_chosen(system), constant(number))
+
+
+def _chosen(system: TransitionSystem) -> Expr:
+    """The number of the transition that is the step."""
+    return int_var(_STEP, 0, max(0, len(system.transitions) - 1))
 
 
 def step_relation(system: TransitionSystem) -> Expr:
@@ -106,6 +119,20 @@ class Unrolling:
         """That two states are not the same."""
         return z3.Or([self._copy(var, i) != self._copy(var, j) for var in self._now.values()])
 
+    def chosen(self, i: int) -> Term:
+        """The number of the transition that leads from state ``i`` to the next."""
+        return self.at(_chosen(self.system), i)
+
+    def packed(self, layout: Layout, i: int) -> Term:
+        """State ``i``, if it is within its bounds, as the one number that a layout packs it in."""
+        bits = layout.words * WORD
+        total = z3.BitVecVal(0, bits)
+        for field in layout.fields:
+            if field.width:
+                value = sub(as_int(field.variable.expr), constant(field.variable.lo))
+                total |= z3.ZeroExt(bits - field.width, self.at(value, i)) << field.offset
+        return total
+
     @cached_property
     def _relation(self) -> tuple[Term, list[Expr]]:
         relation = step_relation(self.system)
@@ -114,10 +141,7 @@ class Unrolling:
         return z3.And(*self._translator.domains(step), self._translator.term(relation)), used
 
     def _fired(self, model: Term, i: int) -> str:
-        step = fired(self.system, 0)
-        number = 0
-        for var in variables(step):
-            number = model.eval(self._copy(var, i), model_completion=True).as_long()
+        number: int = model.eval(self.chosen(i), model_completion=True).as_long()
         return self.system.transitions[number].name
 
     def _copy(self, var: Expr, i: int) -> Term:
@@ -142,16 +166,46 @@ def _value(model: Term, term: Term, var: Variable) -> int:
     return int(value.as_signed_long() if var.lo < 0 else value.as_long())
 
 
-def relation_successors(system: TransitionSystem, state: Values) -> Iterator[tuple[str, Values]]:
-    """Every solution of the step relation in one state: the transition and the next state. What
-    ``transition.successors`` computes, found by the solver alone."""
-    unrolling = Unrolling(system)
-    solver = z3.SolverFor("QF_FD")
-    solver.add(unrolling.at(in_state(system, state), 0), *unrolling.step(0))
-    while solver.check() == z3.sat:
-        model = solver.model()
-        run = unrolling.run(model, 1)
-        yield run.fired[0], run.states[1]
-        number = [transition.name for transition in system.transitions].index(run.fired[0])
-        found = unrolling.at(fired(system, number), 0), unrolling.at(in_state(system, run.states[1]), 1)
-        solver.add(z3.Not(z3.And(*found)))
+Relation: TypeAlias = Callable[[Unrolling], Iterable[Term]]
+"""What holds of states 0 and 1 and the transition chosen in between."""
+
+
+class UnansweredError(RuntimeError):
+    """The solver gives no answer; the message is its reason."""
+
+
+class Solutions:
+    """Every solution of a relation between a state and the next, both within their bounds, as a solver
+    finds them: of the step relation, if no other is given. What ``transition.successors`` computes."""
+
+    def __init__(self, system: TransitionSystem, layout: Layout, relation: Relation | None = None) -> None:
+        unrolling = Unrolling(system)
+        constraints = unrolling.step(0) if relation is None else [*unrolling.bounds(1), *relation(unrolling)]
+        before, after = unrolling.packed(layout, 0), unrolling.packed(layout, 1)
+        step = unrolling.chosen(0)
+        self._names = [transition.name for transition in system.transitions]
+        self._terms = [z3.FreshConst(term.sort()) for term in (before, step, after)]
+        self._solver = z3.SolverFor("QF_FD")
+        self._solver.add(*unrolling.bounds(0), *constraints)
+        for name, term in zip(self._terms, (before, step, after), strict=True):
+            self._solver.add(name == term)
+
+    def of(self, states: Sequence[int]) -> Iterator[tuple[int, str, int]]:
+        """The solutions in some packed states, in any order: state, transition, next state.
+        ``UnansweredError`` if the solver gives up, KeyboardInterrupt if it is interrupted."""
+        self._solver.push()
+        self._solver.add(z3.Or([self._terms[0] == state for state in states]))
+        while self._satisfiable():
+            model = self._solver.model()
+            values = [model.eval(term, model_completion=True).as_long() for term in self._terms]
+            self._solver.add(z3.Or([term != value for term, value in zip(self._terms, values, strict=True)]))
+            before, step, after = values
+            yield before, self._names[step], after
+        self._solver.pop()
+
+    def _satisfiable(self) -> bool:
+        answer = self._solver.check()
+        if answer == z3.unknown:
+            reason = self._solver.reason_unknown()
+            raise KeyboardInterrupt if reason in INTERRUPTED else UnansweredError(reason)
+        return bool(answer == z3.sat)

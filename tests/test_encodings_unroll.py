@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import pytest
+import z3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avicheck.encodings import unroll
 from avicheck.encodings.expr import Expr, not_, or_
+from avicheck.encodings.packing import layout
 from avicheck.encodings.transition import TransitionSystem, Values, successors
-from avicheck.encodings.unroll import fired, relation_successors, step_relation
+from avicheck.encodings.unroll import Solutions, UnansweredError, fired, step_relation
 from tests.known.small import SYSTEMS, sample
 from tests.small_systems import VARIABLES, State, beyond, counter, every_state, frozen, ring, systems
 
 
-def solved(system: TransitionSystem, state: Values) -> list[tuple[str, State]]:
-    return sorted((name, frozen(after)) for name, after in relation_successors(system, state))
+def solved(system: TransitionSystem, *states: Values) -> list[tuple[State, str, State]]:
+    """The solutions in some states, asked for together."""
+    form = layout(system)
+    found = Solutions(system, form).of([form.pack(state) for state in states])
+    return sorted((frozen(form.unpack(a)), name, frozen(form.unpack(b))) for a, name, b in found)
 
 
-def computed(system: TransitionSystem, state: Values) -> list[tuple[str, State]]:
-    return sorted((step.name, frozen(after)) for step, after in successors(system, state))
+def computed(system: TransitionSystem, *states: Values) -> list[tuple[State, str, State]]:
+    return sorted(
+        (frozen(state), step.name, frozen(after))
+        for state in states
+        for step, after in successors(system, state)
+    )
 
 
 @pytest.mark.parametrize("system", [counter(), ring()], ids=lambda system: system.name)
 def test_solutions_are_the_successors_in_every_state(system: TransitionSystem) -> None:
     states = every_state(system)
-    assert [solved(system, state) for state in states] == [computed(system, state) for state in states]
+    assert solved(system, *states) == computed(system, *states)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_solutions_are_the_successors_in_reachable_states(name: str) -> None:
     system, states = SYSTEMS[name](), sample(name)[:40]
-    assert [solved(system, state) for state in states] == [computed(system, state) for state in states]
+    assert solved(system, *states) == computed(system, *states)
 
 
 @settings(deadline=None, max_examples=40)
@@ -52,3 +61,13 @@ def without_up(system: TransitionSystem) -> Expr:
 def test_a_broken_relation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unroll, "step_relation", without_up)
     assert solved(counter(), {"x": 0}) != computed(counter(), {"x": 0})
+
+
+@pytest.mark.parametrize(("reason", "error"), [("canceled", KeyboardInterrupt), ("memout", UnansweredError)])
+def test_no_answer_is_no_end_of_the_solutions(
+    reason: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(z3.Solver, "check", lambda _solver: z3.unknown)
+    monkeypatch.setattr(z3.Solver, "reason_unknown", lambda _solver: reason)
+    with pytest.raises(error):
+        solved(counter(), {"x": 0})
