@@ -18,6 +18,7 @@ import click
 
 from avicheck.checker.errors import InputError, not_one_of
 from avicheck.checker.options import Amount, Number, Word, json_option
+from avicheck.checker.presented import presented, write_traces
 from avicheck.checker.systems import Instance, heading, instance_options
 from avicheck.checker.verdict import EXIT_INTERRUPTED, Verdict, worst
 
@@ -85,6 +86,12 @@ class Report:
     metavar="FILE",
     help="Keep the exploration in FILE, and go on from there if it exists.",
 )
+@click.option(
+    "--traces",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write each run that is found to a new file in DIR, for 'avicheck trace'.",
+)
 @json_option
 def check_system(
     instance: Instance,
@@ -96,6 +103,7 @@ def check_system(
     max_memory: int | None,
     max_states: int | None,
     checkpoint: Path | None,
+    traces: Path | None,
     json_: bool,
 ) -> int:
     """Decide the properties of a concurrent model.
@@ -118,6 +126,8 @@ def check_system(
     request = Request(instance, names, engine, limits, max_states, checkpoint)
     with progress_shown() as on_progress:
         report = decide(request, on_progress)
+    if traces is not None:
+        write_traces(traces, instance, list(report.results.values()))
     click.echo(json.dumps(as_json(report), indent=2) if json_ else as_text(report))
     return report.exit_code
 
@@ -134,6 +144,11 @@ def decide(request: Request, on_progress: Callable[[Progress], None] | None = No
             _ask_one_by_one(report)
     except KeyboardInterrupt:
         report.interrupted = True
+    report.results = {
+        prop.name: presented(request.instance, prop, report.results[prop.name])
+        for prop in report.asked
+        if prop.name in report.results
+    }
     report.seconds = time.monotonic() - began
     return report
 

@@ -67,12 +67,13 @@ def text(system: TransitionSystem, language: str) -> str:
     return written
 
 
-def write_new(path: Path, written: str) -> None:
-    """Write a file that does not exist yet; ``InputError`` if it does, or cannot be written."""
+def write_new(path: Path, written: str, option: str = "--output") -> None:
+    """Write a file that does not exist yet; ``InputError`` about ``option`` if it does, or cannot be
+    written."""
     try:
         with path.open("x") as file:
             file.write(written)
     except FileExistsError:
-        raise InputError("--output", "a new file", f"{path}, which exists") from None
+        raise InputError(option, "a new file", f"{path}, which exists") from None
     except OSError as error:
-        raise InputError("--output", "a file that can be written", f"{path} ({error.strerror})") from None
+        raise InputError(option, "a file that can be written", f"{path} ({error.strerror})") from None

@@ -14,6 +14,7 @@ import click
 
 from avicheck.checker.check_system import ENGINES, run_json
 from avicheck.checker.options import Amount, Number, Word, json_option
+from avicheck.checker.presented import presented
 from avicheck.checker.systems import Instance, heading, instance_options
 from avicheck.checker.verdict import Verdict
 from avicheck.checker.vocabulary import Array, Values, Vocabulary, type_of
@@ -91,7 +92,9 @@ def search(instance: Instance, expression: str, engine: EngineName, limits: Any)
 
     asked = Property(SOUGHT, "never", condition(instance, expression), expression)
     system = replace(instance.system, properties=(asked,))
-    return Found(instance, expression, asked, check(system, SOUGHT, engine, limits))
+    return Found(
+        instance, expression, asked, presented(instance, asked, check(system, SOUGHT, engine, limits))
+    )
 
 
 # Expressions over a world.

@@ -12,11 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
-from avicheck.checker import by_model, check_system, explore, systems
+from avicheck.checker import by_model, check_system, explore, systems, trace_shortest
 from avicheck.checker.check_system import Report, Request, as_text, decide
 from avicheck.checker.cli import main
-from avicheck.checker.engines import Limits
+from avicheck.checker.engines import Limits, property_of
+from avicheck.checker.presented import presented
 from avicheck.checker.systems import Choices, instance
+from avicheck.checker.trace import load
+from avicheck.checker.trace_replay import replayed
+from avicheck.checker.trace_shortest import Chosen
 from avicheck.checker.verdict import Verdict
 from tests.known.chosen import POINT
 
@@ -222,3 +226,41 @@ def test_find_asks_about_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_find_report(snapshot: SnapshotAssertion) -> None:
     text = avicheck("find", "counter", "n == 2", "--scope", "counters=2").stdout
     assert [line for line in text.splitlines() if " s)" not in line] == snapshot
+
+
+# Runs as they are shown.
+
+
+def test_traces_are_written_to_new_files(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    avicheck("check", "counter", "--kernel", "old", "--traces", str(folder))
+    assert sorted(path.name for path in folder.iterdir()) == ["counter-below.json", "counter-two.json"]
+    replayed(load(folder / "counter-below.json"))
+
+
+def test_no_trace_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "counter-two.json").write_text("mine")
+    result = avicheck("check", "counter", "--property", "two", "--traces", str(tmp_path))
+    message = f"avicheck: --traces must be a new file, not {tmp_path / 'counter-two.json'}, which exists\n"
+    assert (result.exit_code, result.stderr) == (3, message)
+    assert (tmp_path / "counter-two.json").read_text() == "mine"
+
+
+def test_traces_go_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = avicheck("check", "counter", "--traces", str(tmp_path / "file"))
+    assert (result.exit_code, result.stderr) == (
+        3,
+        f"avicheck: --traces must be a folder, not {tmp_path / 'file'} (File exists)\n",
+    )
+
+
+def test_a_run_that_does_not_replay_is_a_tool_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = instance("counter", Choices("old"))
+    (result,) = explore.explore(chosen.system, properties=["below"]).results
+    assert result.run is not None
+    wrong = replace(result.run, states=(*result.run.states[:-1], {"n": 9}))
+    monkeypatch.setattr(trace_shortest, "fewest_switches", lambda *_args: Chosen(wrong, "as found"))
+    shown = presented(chosen, property_of(chosen.system, "below"), result)
+    assert (shown.verdict, shown.run) == (Verdict.TOOL_ERROR, None)
+    assert shown.detail.startswith("no run of the model: ")
