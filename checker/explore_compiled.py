@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from avicheck.checker.checkpoint import Marks, Snapshot
+from avicheck.checker.jit import compiled
 from avicheck.checker.memory import resident
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.llvm_search import BATCH, BUCKET, CONTEXT, OVERFLOW, search_text, shape
@@ -23,6 +24,13 @@ _LINK: Final = 4  # bytes in a parent link
 _MAP_NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0
 _SMALL: Final = 1 << 20
 _MAX_STATES: Final = (1 << 32) - 2
+_POINTER: Final = ctypes.c_void_p
+_FUNCTIONS: Final = {
+    "search": (None, _POINTER),
+    "insert": (None, _POINTER),
+    "rebuild": (None, _POINTER),
+    "scan": (ctypes.c_int64, _POINTER, ctypes.c_int64),
+}
 
 
 class _Context(ctypes.Structure):
@@ -45,7 +53,7 @@ class Compiled:
         max_memory: int,
     ) -> None:
         self._form = shape(layout)
-        self._functions, self._engine = _compiled(search_text(system, layout, expressions))
+        self._functions, self._engine = compiled(search_text(system, layout, expressions), _FUNCTIONS)
         self._state_bytes = self._form.words * 8
         self._record_bytes = self._state_bytes + RECORD_EXTRA * 8
         self._batch = BATCH + len(system.transitions)
@@ -197,32 +205,3 @@ class Compiled:
         parents = memoryview(self._regions["parents"])[: self.count * _LINK]
         marks = Marks(self.expanded, level_end, depth, self.widest, self.stuck, tuple(self.fired))
         return Snapshot(states, parents, marks)
-
-
-def _compiled(text: str) -> tuple[Mapping[str, Any], object]:
-    """The module's functions, and what keeps them alive."""
-    from llvmlite import binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
-    target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=2
-    )
-    module = llvm.parse_assembly(text)
-    module.verify()
-    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options())
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.add_sroa_pass()
-    passes.run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, target)
-    engine.finalize_object()
-    context = ctypes.c_void_p
-    types = {
-        "search": ctypes.CFUNCTYPE(None, context),
-        "insert": ctypes.CFUNCTYPE(None, context),
-        "rebuild": ctypes.CFUNCTYPE(None, context),
-        "scan": ctypes.CFUNCTYPE(ctypes.c_int64, context, ctypes.c_int64),
-    }
-    return {name: type_(engine.get_function_address(name)) for name, type_ in types.items()}, engine
