@@ -39,6 +39,15 @@ COMMANDS: Final = {
     ),
     "prove": Entry("avicheck.checker.prove:prove", "Prove a model's claims at their full size."),
     "conform": Entry("avicheck.checker.conform:conform", "Compare the models with real kernels."),
+    "matrix": Entry(
+        "avicheck.checker.matrix:matrix", "Show under which assumptions the properties of a model hold."
+    ),
+    "trace": Entry(
+        "avicheck.checker.trace_command:trace", "Show, replay and compare traces of concurrent models."
+    ),
+    "simulate": Entry(
+        "avicheck.checker.simulate:simulate", "Go through a concurrent model step by step, at a prompt."
+    ),
     "export": Entry(
         "avicheck.checker.export:export", "Write a concurrent model in the language of another tool."
     ),

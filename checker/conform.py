@@ -21,6 +21,7 @@ from avicheck.checker.config import kernel_named, read_record, to_kvm, to_reques
 from avicheck.checker.errors import InputError, shown
 from avicheck.checker.explain import logical_mode_name
 from avicheck.checker.options import Number, json_option
+from avicheck.checker.processes import leave_interrupts_to_the_parent
 from avicheck.checker.vectors import (
     Answer,
     FastAnswer,
@@ -211,7 +212,7 @@ def check_file(file: str, jobs: int) -> Iterator[Tally]:
     if jobs == 1:
         yield from (check_lines(file, chunk) for chunk in chunks)
         return
-    with ProcessPoolExecutor(jobs, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(jobs, initializer=leave_interrupts_to_the_parent) as pool:
         running: deque[Future[Tally]] = deque()
         try:
             for chunk in chunks:
@@ -222,12 +223,6 @@ def check_file(file: str, jobs: int) -> Iterator[Tally]:
                 yield running.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass
