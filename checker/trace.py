@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
@@ -110,11 +109,11 @@ def _written(variable: Variable, number: int) -> bool | int | str:
 # Reading.
 
 
-def load(path: Path) -> Trace:
-    """Read a trace, without a replay. ``InputError`` if the file is none, or is about a model, a property or
-    variables that do not exist; the message says where."""
-    place = str(path)
-    value = parse_json(read_bytes(place), place)
+def load(path: str) -> Trace:
+    """Read a trace (``-``: from standard input), without a replay. ``InputError`` if the file is none, or
+    is about a model, a property or variables that do not exist; the message says where."""
+    place = "standard input" if path == "-" else path
+    value = parse_json(read_bytes(path), place)
     if not isinstance(value, dict) or "avicheck" not in value:
         raise InputError("Content", "a trace of avicheck", "something else", place)
     if value["avicheck"] != FORMAT:

@@ -30,13 +30,20 @@ def trace_lines(instance: Instance, asked: Property | str | None, run: Run, widt
     refutes or reaches (one of the model's by name, or any; None for neither), each step in its thread's
     column with what it changed, and the values by which the property fails. InputError if there is no
     property of that name."""
+    prop = property_of(instance.system, asked) if isinstance(asked, str) else asked
     words = Words(instance)
-    about, steps = heading(instance, width), list(_steps(words, run, width))
+    return framed(words, prop, run, [*summary(words, run, width), *_steps(words, run, width)], width)
+
+
+def framed(
+    words: Words, asked: Property | None, run: Run, steps: Iterable[str], width: int = WIDTH
+) -> list[str]:
+    """The steps of a run in some form, between what it is about and why it shows that."""
+    about = heading(words.instance, width)
     if asked is None:
         return [*about, "", *steps]
-    prop = property_of(instance.system, asked) if isinstance(asked, str) else asked
-    why = [line for sentence in explained(words, prop, run) for line in _wrapped(sentence, width)]
-    return [*about, *_wrapped(claimed(prop), width), "", *steps, "", *why]
+    why = (line for sentence in explained(words, asked, run) for line in wrapped(sentence, width))
+    return [*about, *wrapped(claimed(asked), width), "", *steps, "", *why]
 
 
 # What it shows.
@@ -93,22 +100,22 @@ def _list(values: Iterable[str]) -> str:
 # The steps.
 
 
-def _steps(words: Words, run: Run, width: int) -> Iterator[str]:
-    """A summary, the heads of the columns, and the steps."""
-    told = words.steps(run)
-    yield from _wrapped(_summary(words, run), width)
-    yield ""
-    columns = _columns(words, told, width)
-    yield from columns.heads()
-    yield from _rows(told, run.loop, columns)
-
-
-def _summary(words: Words, run: Run) -> str:
+def summary(words: Words, run: Run, width: int = WIDTH) -> list[str]:
+    """How long a run is, and in which of the initial states it starts if there are several."""
     changes = switches(words.transitions[name].thread for name in run.fired)
     counts = f"{counted(len(run.fired), 'step')}, {counted(changes, 'thread switch')}"
     first, *others = words.system.initial
     differ = [name for name in words.variables if any(other[name] != first[name] for other in others)]
-    return f"{counts}{_list(words.equations(differ, run.states[0])).replace(':', '; at first', 1)}:"
+    at_first = f"; at first{_list(words.equations(differ, run.states[0]))[1:]}" if differ else ""
+    return [*wrapped(f"{counts}{at_first}:", width), ""]
+
+
+def _steps(words: Words, run: Run, width: int) -> Iterator[str]:
+    """The heads of the columns, and the steps."""
+    told = words.steps(run)
+    columns = _columns(words, told, width)
+    yield from columns.heads()
+    yield from _rows(told, run.loop, columns)
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class _Columns:
         """A text in a thread's column, so far indented; the number is at the beginning of the line."""
         start = self.starts[thread]
         room = self.widths[thread] - indent
-        lines = _wrapped(text.replace(" -> ", f" ->{_UNBROKEN}"), room)
+        lines = wrapped(text.replace(" -> ", f" ->{_UNBROKEN}"), room)
         return [f"{number if i == 0 else '':{start + indent}}{line}" for i, line in enumerate(lines)]
 
 
@@ -172,6 +179,7 @@ def _rows(told: list[Told], loop: int | None, columns: _Columns) -> Iterator[str
         yield f"-- And again from step {loop + 1} --" if loop < len(told) else "-- Here it stays for ever --"
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int = WIDTH) -> list[str]:
+    """A paragraph in lines, those after the first indented; lists of values are not broken inside one."""
     lines = textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
     return [line.replace(_UNBROKEN, " ") for line in lines]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from avicheck.checker.systems import Instance, Scope
 from avicheck.checker.trace_why import deciding
@@ -24,13 +24,19 @@ Stores: TypeAlias = tuple[tuple[str, int], ...]
 """What is in a store buffer, oldest first: the names of variables and their new values."""
 
 
+Access: TypeAlias = Literal["write", "read", "none"]
+"""What a step does to the shared state."""
+
+
 @dataclass(frozen=True)
 class Change:
-    """A variable that a step gave another value, by its short name: without the thread's."""
+    """A variable that a step gave another value, by its short name: without the thread's, if it is
+    ``local``."""
 
     name: str
     before: str
     after: str
+    local: bool
 
     def __str__(self) -> str:
         return f"{self.name}: {self.before} -> {self.after}"
@@ -41,13 +47,15 @@ class Told:
     """One step in words. ``number`` counts from 1: step n leads from state n - 1 to state n. ``action`` is
     its name and choice without the thread; ``changes`` leaves the label out, ``goes_to`` is the label that
     comes next where it is neither the same nor the one straight on. ``notes`` say the rest: what entered
-    the store buffer, and of a step that changes nothing shared what it wrote or went by."""
+    the store buffer, and of a step that changes nothing shared what it wrote or went by, as its ``access``
+    says."""
 
     number: int
     thread: str
     action: str
     source: str
     changes: tuple[Change, ...]
+    access: Access
     notes: tuple[str, ...]
     goes_to: str | None
 
@@ -169,23 +177,24 @@ class Words:
 
     def told(self, number: int, transition: Transition, before: Values, after: Values) -> Told:
         """One step between two states."""
-        thread = transition.thread
+        thread, label = transition.thread, f"{transition.thread}.pc"
         changed = self.changed(before, after)
-        label = f"{thread}.pc"
-        changes = tuple(
-            Change(self.short(thread, name), self.value(name, before[name]), self.value(name, after[name]))
-            for name in changed
-            if name != label
-        )
+        access, notes = self._access(transition, before, after, changed)
+        changes = [self._change(thread, name, before, after) for name in changed if name != label]
         return Told(
             number,
             thread,
             self.short(thread, transition.name),
             "" if self._is_flush(transition) else transition.source,
-            changes,
-            tuple(self._notes(transition, before, after, changed)),
+            tuple(changes),
+            access,
+            tuple(notes),
             self._goes_to(label, before, after),
         )
+
+    def _change(self, thread: str, name: str, before: Values, after: Values) -> Change:
+        old, new = self.value(name, before[name]), self.value(name, after[name])
+        return Change(self.short(thread, name), old, new, self._is_local(thread, name))
 
     def changed(self, before: Values, after: Values) -> list[str]:
         """The variables that differ between two states, without the slots of store buffers."""
@@ -199,26 +208,25 @@ class Words:
             return None
         return self.value(label, after[label])
 
-    def _notes(
+    def _access(
         self, transition: Transition, before: Values, after: Values, changed: Iterable[str]
-    ) -> Iterator[str]:
+    ) -> tuple[Access, list[str]]:
+        """What a step does to the shared state, and the notes on it."""
         thread = transition.thread
         was, now = self.buffer(thread, before), self.buffer(thread, after)
-        for name, value in now[len(was) :]:
-            yield f"store buffer: {name} = {self.value(name, value)}"
-        if len(now) != len(was):
-            if len(now) < len(was) and not changed:
-                name, value = was[0]
-                yield f"{name} stays {self.value(name, value)}"
-            return
+        notes = [f"store buffer: {name} = {self.value(name, value)}" for name, value in now[len(was) :]]
         if any(not self._is_local(thread, name) for name in changed):
-            return
+            return "write", notes
+        if len(now) < len(was):
+            name, value = was[0]
+            return "write", [f"{name} stays {self.value(name, value)}"]
+        if notes:
+            return "none", notes
         written = [name for name in self._written(transition, before) if not self._is_local(thread, name)]
+        if written:
+            return "write", self.equations(written, after, "stays") if len(written) <= _FEW else []
         read = [name for name in self._read(transition, before) if not self._is_local(thread, name)]
-        if 0 < len(written) <= _FEW:
-            yield from self.equations(written, after, "stays")
-        elif not written and len(read) <= _FEW:
-            yield from self.equations(read, before, "is")
+        return "read" if read else "none", self.equations(read, before, "is") if len(read) <= _FEW else []
 
     def _is_local(self, thread: str, name: str) -> bool:
         return name.startswith(f"{thread}.")
