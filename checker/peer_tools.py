@@ -20,6 +20,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from avicheck.encodings import to_murphi, to_promela, to_tla
+from avicheck.encodings.expr import TRUE
 from avicheck.encodings.transition import TransitionSystem
 from avicheck.encodings.writing import ExportError, distinct_initial, hull
 
@@ -226,7 +227,8 @@ def _tlc(jar: Path, java: str) -> Callable[[Question, _Shell], _Findings]:
         (shell.folder / f"{name}.cfg").write_text(to_tla.config(question.system))
         command = [java, "-XX:+UseParallelGC", "-cp", str(jar.resolve()), "tlc2.TLC"]
         workers = "1" if question.shortest else "2"
-        output = shell.run(*command, "-workers", workers, "-config", f"{name}.cfg", f"{name}.tla", fails=True)
+        options = ["-workers", workers, *(["-deadlock"] if question.system.ended is TRUE else [])]
+        output = shell.run(*command, *options, "-config", f"{name}.cfg", f"{name}.tla", fails=True)
         return read_tlc(output, len(distinct_initial(question.system)))
 
     return find

@@ -21,7 +21,7 @@ from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
 from avicheck.checker.peer_tools import RUMUR, SPIN, Answer, Question, Tool, tlc
 from avicheck.checker.peers import Comparison, as_json, as_text, compare, questions
 from avicheck.checker.verdict import Verdict
-from avicheck.encodings.expr import FALSE, TRUE
+from avicheck.encodings.expr import FALSE, TRUE, Expr
 from avicheck.encodings.transition import Run, TransitionSystem
 from avicheck.encodings.writing import ENDED
 from tests.known.chosen import POINT
@@ -364,6 +364,15 @@ def test_tlc_is_run_and_read(programs: Path, lines: tuple[str, ...], answer: Ans
     found = tlc(programs / "tla2tools.jar").ask(question(lights()), 10.0)
     assert replace(found, seconds=0.0) == answer
     assert f"-cp {programs / 'tla2tools.jar'} tlc2.TLC -workers 2" in (programs / "options").read_text()
+
+
+@pytest.mark.parametrize(("ended", "given"), [(FALSE, False), (TRUE, True)])
+def test_tlc_looks_for_deadlocks_unless_any_state_may_be_the_last(
+    programs: Path, ended: Expr, given: bool
+) -> None:
+    write_program(programs / "java", f'echo "$*" > {programs}/options')
+    tlc(programs / "tla2tools.jar").ask(question(replace(lights(), ended=ended)), 10.0)
+    assert (" -deadlock " in (programs / "options").read_text()) == given
 
 
 def test_tlc_is_not_asked_beyond_32_bits(programs: Path) -> None:

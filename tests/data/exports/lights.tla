@@ -70,4 +70,3 @@ INIT Init
 NEXT Next
 INVARIANT Inv_safe
 INVARIANT Inv_red_on_the_way
-CHECK_DEADLOCK TRUE
