@@ -281,7 +281,7 @@ def _coverage(report: Report) -> list[str]:
     found = report.exploration
     if found is None:
         return []
-    what = "All reachable states" if found.complete else "What was explored"
+    what = "Exhaustive, for runs of any length" if found.complete else "Not exhaustive: what was explored"
     lines = _wrapped(
         f"{what}: {found.states:,} states, {found.transitions:,} transitions, depth {found.depth}; "
         f"out-degree at most {found.out_degree_max}, {found.out_degree_mean:.1f} on average; {found.tier}, "

@@ -87,7 +87,7 @@ def test_a_limit_of_states_leaves_it_open() -> None:
     result = avicheck("check", "counter", "--max-states", "2", "--property", "below")
     assert result.exit_code == 2
     assert "stopped at the limit of states" in result.stdout
-    assert "What was explored" in result.stdout
+    assert "Not exhaustive: what was explored" in result.stdout
 
 
 def test_ctrl_c_leaves_what_was_covered(monkeypatch: pytest.MonkeyPatch) -> None:
