@@ -239,12 +239,12 @@ _OPTIONS: Final = (
 
 def instance_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that choose an instance. The command gets ``model`` from its own argument, and is called
-    with ``instance``."""
+    with ``instance``: None if the argument may be left out, and is."""
 
     @functools.wraps(command)
     def wrapped(
         *args: Any,
-        model: str,
+        model: str | None,
         kernel: str | None,
         sizes: Iterable[tuple[str, int]],
         memory: MemoryModel,
@@ -254,7 +254,10 @@ def instance_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **others: Any,
     ) -> Any:
         choices = Choices(kernel, _once("--scope", sizes), memory, on, off, _once("--assume", assumed))
-        return command(*args, instance=instance(model, choices), **others)
+        if model is None and choices != Choices():
+            raise InputError("Model", "named where something is chosen about it", "left out")
+        chosen = None if model is None else instance(model, choices)
+        return command(*args, instance=chosen, **others)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
