@@ -146,10 +146,10 @@ class _Comparing:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}={part}" for name, part in value.items()) or "nothing"
+        return ", ".join(f"{name}={part}" for name, part in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "nothing"
-    return "nothing" if value is None else str(value)
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 # As text.

@@ -67,13 +67,10 @@ def _changes(words: Words, before: Values | None, after: Values) -> Iterator[str
 
 
 def _state(words: Words, before: Values | None, after: Values) -> Iterator[str]:
-    for name in words.variables:
-        if ".buffer[" not in name:
-            star = "*" if before is not None and before[name] != after[name] else " "
-            yield f"{star} {name} = {words.value(name, after[name])}"
-    for thread in words.threads:
-        if words.buffer(thread, after):
-            yield f"  {thread}'s store buffer = {words.shown_buffer(thread, after)}"
+    lines = words.equations(words.variables, after)
+    known = lines if before is None else words.equations(words.variables, before)
+    for line in lines:
+        yield f"{' ' if line in known else '*'} {line}"
 
 
 # For other tools.
