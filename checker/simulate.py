@@ -254,6 +254,19 @@ def _save(simulation: Simulation, walk: Walk, file: Path | None) -> None:
         click.echo(f"Saved: {file}", err=True)
 
 
+def _read() -> str | None:
+    """An answer, None at the end of the input; shown too, where nobody types it."""
+    if sys.stdin is None:
+        return None
+    try:
+        line = input("> ")
+    except EOFError:
+        return None
+    if not sys.stdin.isatty():
+        click.echo(printable(line))
+    return line
+
+
 class _Prompt:
     """The conversation. What goes wrong in an answer is said in one sentence, and it goes on."""
 
@@ -281,13 +294,10 @@ class _Prompt:
 
     def answered(self) -> bool:
         """Read one answer and act on it; whether to go on."""
-        try:
-            line = input("> ")
-        except EOFError:
+        line = _read()
+        if line is None:
             click.echo()
             return False
-        if not sys.stdin.isatty():
-            click.echo(printable(line))
         command, _, argument = line.strip().partition(" ")
         if command == "q" and not argument:
             return False

@@ -27,8 +27,9 @@ class Traces(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group("trace", cls=Traces, no_args_is_help=False)
-def trace() -> None:
+@click.group("trace", cls=Traces, invoke_without_command=True)
+@click.pass_context
+def trace(ctx: click.Context) -> None:
     """Show, replay and compare traces of concurrent models.
 
     A trace is a file that 'avicheck simulate' or 'avicheck check' saved: a run, with the model and
@@ -37,6 +38,8 @@ def trace() -> None:
 
     Example: avicheck trace show map-01.json --form diff
     """
+    if ctx.invoked_subcommand is None:
+        raise InputError("Command", f"one of {', '.join(trace.commands)}", "left out", place="trace")
 
 
 @trace.command()
