@@ -96,7 +96,7 @@ def replay(file: str, json_: bool) -> int:
 @click.argument("second")
 @json_option
 def diff(first: str, second: str, json_: bool) -> int:
-    """Tell where two traces of a model part, and what differs afterwards.
+    """Tell where two traces part, and what differs from there on.
 
     Ends with 0 if they are the same, with 1 if not.
 

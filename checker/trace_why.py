@@ -22,24 +22,30 @@ class Reason:
 
 def deciding(expr: Expr, state: Values, known: Container[str] = ()) -> tuple[str, ...]:
     """Some variables whose values alone give an expression the value that it has in a state, and few of
-    them, the ``known`` ones not counted: of a branch not taken none, of several conjuncts that are false
-    those of one."""
+    them, the ``known`` ones not counted: of several conjuncts that are false those of one, of a branch not
+    taken none."""
     nodes = list(postorder([expr]))
     values = dict(zip(nodes, evaluate(nodes, state), strict=True))
     names: list[str] = []
     counted = 0
     masks: dict[Expr, int] = {}
+
+    def cost(mask: int) -> tuple[int, int]:
+        return (mask & counted).bit_count(), mask.bit_count()
+
     for node in nodes:
         if node.op is Op.VAR:
             masks[node] = 1 << len(names)
             counted |= 0 if node.value in known else masks[node]
             names.append(str(node.value))
         elif node.op is Op.AND and not values[node]:
-            false = (masks[arg] for arg in node.args if not values[arg])
-            masks[node] = min(false, key=lambda mask: ((mask & counted).bit_count(), mask.bit_count()))
+            masks[node] = min((masks[arg] for arg in node.args if not values[arg]), key=cost)
         elif node.op is Op.ITE:
             condition, yes, no = node.args
-            masks[node] = masks[condition] | masks[yes if values[condition] else no]
+            enough = [masks[condition] | masks[yes if values[condition] else no]]
+            if values[yes] == values[no]:
+                enough.append(masks[yes] | masks[no])
+            masks[node] = min(enough, key=cost)
         else:
             masks[node] = 0
             for arg in node.args:
