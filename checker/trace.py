@@ -18,8 +18,9 @@ from avicheck.checker.config import read_bytes
 from avicheck.checker.decode import parse_json, typed
 from avicheck.checker.engines import property_of
 from avicheck.checker.errors import InputError, not_one_of, shown
-from avicheck.checker.systems import Choices, Instance, instance
+from avicheck.checker.systems import MEMORY_MODELS, Choices, Instance, instance
 from avicheck.encodings.transition import Property, Run, Values, Variable
+from avicheck.spec.machine import MemoryModel
 
 FORMAT: Final = "trace 1"
 CHANGED: Final = "the model's text has changed since the trace was made"
@@ -56,13 +57,13 @@ class File(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     kernel: str
     scope: dict[str, int]
-    memory: Literal["sc", "tso"]
+    memory: str
     with_: list[str] = msgspec.field(name="with")
     without: list[str]
     assume: dict[str, str]
     text: str
     property: str | None
-    verdict: Literal["violated", "witness"] | None
+    verdict: str | None
     steps: list[str]
     loop: int | None
     states: list[dict[str, bool | int | str]]
@@ -122,9 +123,10 @@ def load(path: str) -> Trace:
 
 
 def _trace(file: File, place: str) -> Trace:
-    choices = Choices(
-        file.kernel, file.scope, file.memory, tuple(file.with_), tuple(file.without), file.assume
-    )
+    if file.memory not in MEMORY_MODELS:
+        raise not_one_of("memory", MEMORY_MODELS, file.memory, place)
+    memory: MemoryModel = "tso" if file.memory == "tso" else "sc"
+    choices = Choices(file.kernel, file.scope, memory, tuple(file.with_), tuple(file.without), file.assume)
     try:
         chosen = instance(file.model, choices)
     except InputError as error:
