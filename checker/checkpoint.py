@@ -7,17 +7,17 @@ import json
 import os
 import zlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from avicheck.checker.errors import InputError
 from avicheck.encodings.expr import Expr, Op, postorder
-from avicheck.encodings.packing import WORD, Layout
-from avicheck.encodings.transition import TransitionSystem
+from avicheck.encodings.packing import WORD
+from avicheck.encodings.transition import TransitionSystem, Values
 
-MAGIC: Final = b"avicheck checkpoint 1\n"
+MAGIC: Final = b"avicheck checkpoint 2\n"
 _CHUNK: Final = 1 << 24
 _COMMUTATIVE: Final = (Op.AND, Op.EQ)
 
@@ -47,12 +47,12 @@ class Snapshot:
     marks: Marks
 
 
-def initial(system: TransitionSystem, layout: Layout) -> Snapshot:
-    """Nothing but the initial states. ``PackingError`` if one of them is not one of the system's."""
-    packed = dict.fromkeys(layout.pack(state) for state in system.initial)
-    states = b"".join(state.to_bytes(layout.words * WORD // 8, "little") for state in packed)
-    marks = Marks(0, len(packed), 0, 0, None, (0,) * len(system.transitions))
-    return Snapshot(states, array("I", range(len(packed))).tobytes(), marks)
+def initial(system: TransitionSystem, packed: Callable[[Values], int], words: int) -> Snapshot:
+    """Nothing but the initial states, each ``packed`` into so many words."""
+    found = dict.fromkeys(packed(state) for state in system.initial)
+    states = b"".join(state.to_bytes(words * WORD // 8, "little") for state in found)
+    marks = Marks(0, len(found), 0, 0, None, (0,) * len(system.transitions))
+    return Snapshot(states, array("I", range(len(found))).tobytes(), marks)
 
 
 def identity(system: TransitionSystem) -> str:
@@ -82,11 +82,13 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def save(path: Path, system: TransitionSystem, snapshot: Snapshot) -> None:
+def save(path: Path, system: TransitionSystem, reductions: Sequence[str], snapshot: Snapshot) -> None:
     """Write a checkpoint in place of the one that may be there. Whatever happens, one of the two
-    remains whole. ``OSError`` if the file cannot be written."""
+    remains whole. ``reductions`` tell how the system explored came from the one of its name. ``OSError`` if
+    the file cannot be written."""
     header = {
         "system": system.name,
+        "reductions": list(reductions),
         "identity": identity(system),
         "states": len(snapshot.states),
         "marks": asdict(snapshot.marks),
@@ -103,9 +105,9 @@ def save(path: Path, system: TransitionSystem, snapshot: Snapshot) -> None:
     os.replace(part, path)
 
 
-def load(path: Path, system: TransitionSystem) -> Snapshot:
-    """A system's exploration. ``InputError`` for anything but a whole checkpoint of this system,
-    ``OSError`` if the file cannot be read."""
+def load(path: Path, system: TransitionSystem, reductions: Sequence[str]) -> Snapshot:
+    """A system's exploration. ``InputError`` for anything but a whole checkpoint of this system, reduced
+    like this, ``OSError`` if the file cannot be read."""
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise InputError("file", "a checkpoint of avicheck", "something else", str(path))
@@ -114,6 +116,9 @@ def load(path: Path, system: TransitionSystem) -> Snapshot:
     if checksum != b"%08x\n" % _checksum(_chunks(line, content)):
         raise InputError("checkpoint", "whole", "damaged", str(path))
     header = json.loads(line)
+    if header["system"] == system.name and header["reductions"] != list(reductions):
+        wanted, came = ("; ".join(names) or "nothing" for names in (reductions, header["reductions"]))
+        raise InputError("checkpoint", f"reduced by {wanted}", f"by {came}", str(path))
     if header["identity"] != identity(system):
         name = header["system"]
         came = "of an earlier form of it" if name == system.name else f"of {name}"

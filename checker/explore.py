@@ -9,10 +9,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -23,10 +22,10 @@ from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
 from avicheck.checker.errors import InputError, not_one_of
 from avicheck.checker.explore_interpreted import Interpreted
 from avicheck.checker.memory import limit_of, resident
+from avicheck.checker.reduce import Reduced, Reduction, reduced
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import Expr, evaluate, not_
-from avicheck.encodings.packing import layout
-from avicheck.encodings.transition import Property, Run, TransitionSystem, fire, successors
+from avicheck.encodings.transition import Property, ReplayError, Run, TransitionSystem, fire
 
 if TYPE_CHECKING:
     from avicheck.checker.explore_compiled import Compiled
@@ -77,7 +76,9 @@ class Exploration:
     """What an exploration went through. All states at most ``depth`` steps from the initial ones are
     known; if it is ``complete``, there are no others. ``stopped`` says why it is not complete: the
     properties are decided, a limit of states, memory or time, an interrupt. ``fired`` counts by transition;
-    ``deadlock`` leads to a state that has not ended and in which nothing can fire."""
+    ``deadlock`` leads to a state that has not ended and in which nothing can fire. With ``reductions``, in
+    words, all this is about the states that were searched in place of the system's; a transition ``alike``
+    another may fire where that one does."""
 
     tier: Literal["interpreted", "compiled"]
     states: int
@@ -90,6 +91,8 @@ class Exploration:
     results: tuple[EngineResult, ...]
     stopped: Reason | None
     seconds: float
+    reductions: tuple[str, ...] = ()
+    alike: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -99,7 +102,8 @@ class Exploration:
     @property
     def never_fired(self) -> tuple[str, ...]:
         """The transitions that did not fire; if the exploration is complete, they never can."""
-        return tuple(name for name, count in self.fired.items() if not count)
+        fired = {self.alike.get(name, name) for name, count in self.fired.items() if count}
+        return tuple(name for name in self.fired if self.alike.get(name, name) not in fired)
 
 
 def explore(
@@ -107,6 +111,7 @@ def explore(
     *,
     properties: Sequence[str] | None = None,
     stop: Stop = "first",
+    reduce: Collection[Reduction] = (),
     max_states: int | None = None,
     max_memory: int | None = None,
     max_seconds: float = math.inf,
@@ -116,19 +121,22 @@ def explore(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Exploration:
     """Explore a system and decide properties of it, by name: all but ``leads-to`` if none are named;
-    ``DEADLOCK_FREE`` is one of them.
+    ``DEADLOCK_FREE`` is one of them. ``reduce`` names reductions; runs are those of the system itself, but
+    shortest only without ``partial-order``.
 
     Stops soon after ``max_states`` states are known or ``max_seconds`` have passed, and before the
     process holds more than ``max_memory`` bytes (most of what the system has, unless given). Goes on from a
     ``checkpoint`` if that file exists; writes it at most every so many seconds, and when stopped by a limit
     or an interrupt. SIGINT stops the exploration, not the program.
 
-    ``InputError`` if a name is unknown, the checkpoint is not one of this system, or a transition
-    leads beyond a variable's bounds; ``PackingError`` if an initial state is not one of the system's;
-    ``OSError`` if the checkpoint cannot be read or written."""
+    ``InputError`` if a name is unknown, a reduction impossible, the checkpoint not one of this exploration,
+    or a transition leads beyond a variable's bounds; ``PackingError`` if an initial state is not one of the
+    system's; ``OSError`` if the checkpoint cannot be read or written."""
     limits = _Limits(max_states, limit_of(max_memory), max_seconds, tier)
     saving = None if checkpoint is None else _Saving(checkpoint, checkpoint_every)
-    return _Exploring(system, _asked(system, properties), stop, limits, saving, on_progress).run()
+    names = _names(system, properties)
+    searched = reduced(system, [prop for prop in system.properties if prop.name in names], reduce)
+    return _Exploring(searched, names, stop, limits, saving, on_progress).run()
 
 
 def explore_states(
@@ -142,13 +150,14 @@ def explore_states(
     """Explore a system for its states' sake, with limits and errors like those of ``explore``: what it
     went through, and all of it."""
     limits = _Limits(max_states, limit_of(max_memory), max_seconds, tier)
-    exploring = _Exploring(system, (), "never", limits, None, None)
+    exploring = _Exploring(reduced(system, (), ()), (), "never", limits, None, None)
     return exploring.run(), exploring.snapshot()
 
 
-def covered(stopped: Reason, depth: int) -> str:
-    """Why an exploration is not complete, and how far it is."""
-    return f"{_REASONS[stopped]}: all states up to depth {depth} were seen"
+def covered(stopped: Reason, depth: int, shortest: bool = True) -> str:
+    """Why an exploration is not complete, and how far it is: in steps of shortest runs, or in others."""
+    steps = f"depth {depth}" if shortest else f"depth {depth} of the reduced system"
+    return f"{_REASONS[stopped]}: all states up to {steps} were seen"
 
 
 @dataclass(frozen=True)
@@ -166,16 +175,13 @@ class _Saving:
     next: float = 0.0
 
 
-def _asked(system: TransitionSystem, names: Sequence[str] | None) -> list[Property | None]:
-    """Properties by name; None stands for ``DEADLOCK_FREE``."""
-    known: dict[str, Property | None] = {p.name: p for p in system.properties if p.kind != "leads-to"}
-    known[DEADLOCK_FREE] = None
-    if names is None:
-        return list(known.values())
-    for name in names:
+def _names(system: TransitionSystem, names: Sequence[str] | None) -> list[str]:
+    """Which properties are asked for; ``InputError`` if there is none of a name."""
+    known = [*(prop.name for prop in system.properties if prop.kind != "leads-to"), DEADLOCK_FREE]
+    for name in names or ():
         if name not in known:
             raise not_one_of("property", known, name)
-    return [known[name] for name in dict.fromkeys(names)]
+    return known if names is None else list(dict.fromkeys(names))
 
 
 def _sought(prop: Property) -> Expr:
@@ -188,17 +194,18 @@ class _Exploring:
 
     def __init__(
         self,
-        system: TransitionSystem,
-        asked: Sequence[Property | None],
+        searched: Reduced,
+        asked: Sequence[str],
         stop: Stop,
         limits: _Limits,
         saving: _Saving | None,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.system, self.asked, self.stop = system, asked, stop
+        self.searched, self.asked, self.stop = searched, asked, stop
         self.limits, self.saving, self.on_progress = limits, saving, on_progress
-        self.layout = layout(system)
-        self.properties = [prop for prop in asked if prop is not None]
+        self.system, self.layout = searched.system, searched.layout
+        by_name = {prop.name: prop for prop in self.system.properties}
+        self.properties = [by_name[name] for name in asked if name in by_name]
         self.expressions = [_sought(prop) for prop in self.properties]
         self.decided: dict[str, int] = {}
         self.search: Interpreted | Compiled
@@ -210,9 +217,9 @@ class _Exploring:
     def run(self) -> Exploration:
         """Explore until there is a reason to stop or nothing is left."""
         if self.saving is not None and self.saving.path.exists():
-            self.resume(checkpoints.load(self.saving.path, self.system))
+            self.resume(checkpoints.load(self.saving.path, self.system, self.searched.notes))
         else:
-            self.resume(checkpoints.initial(self.system, self.layout))
+            self.resume(checkpoints.initial(self.system, self.searched.packed, self.layout.words))
         with _on_interrupt(self.interrupt):
             self.save(self.saving is not None)
             stopped = self.look_back() or self.levels()
@@ -234,7 +241,7 @@ class _Exploring:
         self.level_end, self.depth = snapshot.marks.level_end, snapshot.marks.depth
         small = len(snapshot.parents) < 4 * SWITCH
         if self.limits.tier == "interpreted" or (self.limits.tier == "auto" and small):
-            self.search = Interpreted(self.system, self.layout, self.expressions, snapshot)
+            self.search = Interpreted(self.searched, self.expressions, snapshot)
         else:
             self.compile(snapshot)
 
@@ -243,13 +250,13 @@ class _Exploring:
         from avicheck.checker.explore_compiled import Compiled
 
         memory = self.limits.memory
-        self.search = Compiled(self.system, self.layout, self.expressions, snapshot, memory)
+        self.search = Compiled(self.searched, self.expressions, snapshot, memory)
 
     def save(self, due: bool) -> None:
         """Write a checkpoint if it is due."""
         if due and self.saving is not None:
             began = time.monotonic()
-            checkpoints.save(self.saving.path, self.system, self.snapshot())
+            checkpoints.save(self.saving.path, self.system, self.searched.notes, self.snapshot())
             now = time.monotonic()
             self.saving.next = now + max(self.saving.every, _CHECKPOINT_SHARE * (now - began))
 
@@ -317,7 +324,7 @@ class _Exploring:
                 if holds and self.search.asked[i]:
                     self.search.asked[i] = False
                     self.decided[self.properties[i].name] = number
-        if self.search.stuck is not None and None in self.asked:
+        if self.search.stuck is not None and DEADLOCK_FREE in self.asked:
             self.decided.setdefault(DEADLOCK_FREE, self.search.stuck)
         if self.stop == "never" or not self.decided:
             return None
@@ -336,9 +343,8 @@ class _Exploring:
         deadlock = None if search.stuck is None else self.path(search.stuck)
         seconds = time.monotonic() - self.began
         results = []
-        for prop in self.asked:
-            name = DEADLOCK_FREE if prop is None else prop.name
-            verdict, detail = self.verdict(prop, name in runs, stopped)
+        for name in self.asked:
+            verdict, detail = self.verdict(name, name in runs, stopped)
             run = runs.get(name)
             depth = self.depth if run is None else len(run.fired)
             results.append(
@@ -356,31 +362,30 @@ class _Exploring:
             results=tuple(results),
             stopped=stopped,
             seconds=seconds,
+            reductions=self.searched.notes,
+            alike=self.searched.stands_for([step.name for step in self.system.transitions]),
         )
 
-    def verdict(self, prop: Property | None, found: bool, stopped: Reason | None) -> tuple[Verdict, str]:
+    def verdict(self, name: str, found: bool, stopped: Reason | None) -> tuple[Verdict, str]:
         """A property's verdict, with the reason."""
-        sometimes = prop is not None and prop.kind == "sometimes"
+        sometimes = any(prop.name == name and prop.kind == "sometimes" for prop in self.properties)
+        if found and sometimes:
+            return Verdict.HOLDS, "reached"
         if found:
-            return (Verdict.HOLDS, "reached") if sometimes else (Verdict.VIOLATED, "shortest run")
+            return Verdict.VIOLATED, "shortest run" if self.searched.shortest else "a run"
         if stopped is not None:
-            return Verdict.UNKNOWN, covered(stopped, self.depth)
+            return Verdict.UNKNOWN, covered(stopped, self.depth, self.searched.shortest)
         return (Verdict.VIOLATED, "never reached") if sometimes else (Verdict.HOLDS, "in every state")
 
     def path(self, number: int) -> Run:
-        """A shortest run to a state, replayed by the reference semantics."""
+        """A run to a state, replayed by the reference semantics."""
         numbers = [number]
         while (parent := self.search.parent(numbers[-1])) != numbers[-1]:
             numbers.append(parent)
-        states = [self.layout.unpack(self.search.state(n)) for n in reversed(numbers)]
-        fired = []
-        for before, after in pairwise(states):
-            steps = (t.name for t, reached in successors(self.system, before) if reached == after)
-            name = next(steps, None)
-            if name is None:
-                raise Contradiction(f"The {self.search.name} tier goes from {before} to {after}")
-            fired.append(name)
-        return Run(tuple(states), tuple(fired))
+        try:
+            return self.searched.run_of([self.search.state(n) for n in reversed(numbers)])
+        except ReplayError as error:
+            raise Contradiction(f"The {self.search.name} tier finds a run that is none: {error}") from error
 
     def fault(self, number: int, index: int) -> InputError:
         """The error of a transition that leads beyond a variable's bounds."""

@@ -11,11 +11,10 @@ from typing import Any, Final
 from avicheck.checker.checkpoint import Marks, Snapshot
 from avicheck.checker.jit import compiled
 from avicheck.checker.memory import resident
+from avicheck.checker.reduce import Reduced
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.llvm_search import BATCH, BUCKET, CONTEXT, OVERFLOW, search_text, shape
-from avicheck.encodings.packing import Layout
 from avicheck.encodings.to_llvm import RECORD_EXTRA
-from avicheck.encodings.transition import TransitionSystem
 
 CHUNK: Final = 1 << 17
 """States that are expanded at a time: some 20 ms."""
@@ -46,14 +45,15 @@ class Compiled:
 
     def __init__(
         self,
-        system: TransitionSystem,
-        layout: Layout,
+        searched: Reduced,
         expressions: Sequence[Expr],
         snapshot: Snapshot,
         max_memory: int,
     ) -> None:
+        system, layout = searched.system, searched.layout
         self._form = shape(layout)
-        self._functions, self._engine = compiled(search_text(system, layout, expressions), _FUNCTIONS)
+        text = search_text(system, layout, expressions, searched.symmetry)
+        self._functions, self._engine = compiled(text, _FUNCTIONS)
         self._state_bytes = self._form.words * 8
         self._record_bytes = self._state_bytes + RECORD_EXTRA * 8
         self._batch = BATCH + len(system.transitions)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from avicheck.checker.checkpoint import Marks, Snapshot
+from avicheck.checker.reduce import Reduced
 from avicheck.encodings.expr import Expr
-from avicheck.encodings.packing import WORD, Layout
+from avicheck.encodings.packing import WORD
 from avicheck.encodings.to_python import OutOfRange, compile_expand, compile_select
-from avicheck.encodings.transition import TransitionSystem
 
 CHUNK: Final = 2_000
 """States that are expanded at a time."""
@@ -24,12 +24,11 @@ class Interpreted:
     full: Final = False
     consistent: Final = True
 
-    def __init__(
-        self, system: TransitionSystem, layout: Layout, expressions: Sequence[Expr], snapshot: Snapshot
-    ) -> None:
-        self._expand = compile_expand(system, layout)
-        self._select = compile_select(expressions, layout)
-        self._bytes = size = layout.words * WORD // 8
+    def __init__(self, searched: Reduced, expressions: Sequence[Expr], snapshot: Snapshot) -> None:
+        canonical = None if searched.symmetry is None else searched.representative
+        self._expand = compile_expand(searched.system, searched.layout, canonical)
+        self._select = compile_select(expressions, searched.layout)
+        self._bytes = size = searched.layout.words * WORD // 8
         packed = bytes(snapshot.states)
         self._states = [int.from_bytes(packed[i : i + size], "little") for i in range(0, len(packed), size)]
         self._parents = dict(zip(self._states, memoryview(snapshot.parents).cast("I"), strict=True))

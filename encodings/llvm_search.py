@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from avicheck.encodings.canonical import Canonical
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.packing import WORD, Layout
-from avicheck.encodings.to_llvm import RECORD_EXTRA, ended_text, expand_text, select_text
+from avicheck.encodings.to_llvm import RECORD_EXTRA, canonical_text, ended_text, expand_text, select_text
 from avicheck.encodings.transition import TransitionSystem
 
 CONTEXT: Final = (
@@ -95,8 +96,14 @@ def shape(layout: Layout) -> Shape:
     return Shape(1, bits, 4 if bits <= 43 else 8, True)
 
 
-def search_text(system: TransitionSystem, layout: Layout, expressions: Sequence[Expr]) -> str:
-    """A module with the functions that take a context:
+def search_text(
+    system: TransitionSystem,
+    layout: Layout,
+    expressions: Sequence[Expr],
+    symmetry: Canonical | None = None,
+) -> str:
+    """A module with the functions that take a context; under a symmetry for states that are representatives
+    of their orbits:
 
     * ``search``: expand states from ``next`` to ``end``; return early at an event, without room,
       or where a record found no slot
@@ -113,9 +120,10 @@ def search_text(system: TransitionSystem, layout: Layout, expressions: Sequence[
             expand,
             ended_text(system, layout),
             select_text(expressions, layout),
+            *([] if symmetry is None else [canonical_text(symmetry, layout)]),
             _compact_hash(form) if form.compact else _wide_hash(form),
             _compact_place(form) if form.compact else _indexed_place(form),
-            _insert(form),
+            _insert(form, symmetry is not None),
             _search(form, parts),
             _rebuild(form),
             _scan(form),
@@ -218,8 +226,9 @@ return:
 }}"""
 
 
-def _insert(form: Shape) -> str:
+def _insert(form: Shape, symmetry: bool) -> str:
     words = form.words
+    represented = "  call void @canonical(ptr %h)" if symmetry else ""
     copy = []
     for k in range(words):
         copy.append(f"  %from{k} = getelementptr inbounds i64, ptr %r, i64 {k}")
@@ -238,6 +247,7 @@ entry:
   br i1 %some, label %hashing, label %done
 hashing:
   %h = phi ptr [%todo, %entry], [%h.next, %hashing]
+{represented}
   %hash = call i64 @hash(ptr %h)
   %h.slot = getelementptr inbounds i64, ptr %h, i64 {words + 1}
   store i64 %hash, ptr %h.slot

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from avicheck.encodings import expr as ex
 from avicheck.encodings.expr import Expr, Op
+from avicheck.encodings.families import families
 from avicheck.encodings.lift import NEVER, Lifter, LiftError, concrete, lifting, symbolic, to_expr
 from avicheck.encodings.refusal import check_rule
 from avicheck.encodings.symbolic import Symbolic, SymEnum, parts_of
@@ -93,6 +94,7 @@ def _system(lifter: Lifter, machine: Machine[S], world: World[S]) -> TransitionS
         transitions=tuple(_transition(action, outcome, world) for action, outcome in lifted),
         properties=(*(asked(question) for question in model.asked), _steps_succeed(lifted)),
         ended=condition(model.ended),
+        families=families(machine),
     )
 
 

@@ -10,6 +10,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
+from avicheck.encodings.canonical import Canonical, Move, PackedExchange
 from avicheck.encodings.dispatch import Rule, Switch, Tree, decision_tree
 from avicheck.encodings.expr import Expr, Op, postorder
 from avicheck.encodings.packing import WORD, Field, Layout
@@ -55,6 +56,11 @@ def select_text(expressions: Sequence[Expr], layout: Layout) -> str:
     """``i1 @select(ptr state, ptr asked)``: whether one of the expressions holds for which the byte in
     ``asked`` is 1."""
     return _Function(layout).test("select", expressions, "asked")
+
+
+def canonical_text(form: Canonical, layout: Layout) -> str:
+    """``void @canonical(ptr state)``: replace a state by the representative of its orbit."""
+    return _Function(layout).canonical(form)
 
 
 def width(expr: Expr) -> int:
@@ -131,6 +137,65 @@ class _Function:
             self.block(after)
         self.line("ret i1 false")
         return "\n".join([*self.lines, "}"])
+
+    # Permutations.
+
+    def canonical(self, form: Canonical) -> str:
+        """Find the smallest of the permuted states."""
+        self.head("void @canonical(ptr %state)")
+        current = [f"%w{i}" for i in range(self.layout.words)]
+        best = self.sorted(form, current)
+        for exchange in form.walk:
+            current = self.exchanged(exchange, current)
+            best = self.smaller(self.sorted(form, current), best)
+        for i, word in enumerate(best):
+            self.line(f"store i64 {word}, ptr %p{i}")
+        self.line("ret void")
+        return "\n".join([*self.lines, "}"])
+
+    def sorted(self, form: Canonical, words: list[str]) -> list[str]:
+        """A state with its blocks sorted."""
+        for exchange in form.sort:
+            words = self.smaller(self.exchanged(exchange, words), words)
+        return words
+
+    def smaller(self, words: list[str], others: list[str]) -> list[str]:
+        """The smaller one of two states; the last word counts most."""
+        less = "false"
+        for word, other in zip(words, others, strict=True):
+            below = self.set(f"icmp ult i64 {word}, {other}")
+            equal = self.set(f"icmp eq i64 {word}, {other}")
+            less = self.set(f"select i1 {equal}, i1 {less}, i1 {below}")
+        return [
+            self.set(f"select i1 {less}, i64 {word}, i64 {other}")
+            for word, other in zip(words, others, strict=True)
+        ]
+
+    def exchanged(self, exchange: PackedExchange, words: Sequence[str]) -> list[str]:
+        """A state after an exchange."""
+        after = list(words)
+        for move in exchange.moves:
+            for low, high, mask, up in _moved(move, len(after)):
+                lowered = self.shifted(after[high], -up)
+                differing = self.set(f"xor i64 {after[low]}, {lowered}")
+                differing = self.set(f"and i64 {differing}, {_signed(mask)}")
+                after[low] = self.set(f"xor i64 {after[low]}, {differing}")
+                after[high] = self.set(f"xor i64 {after[high]}, {self.shifted(differing, up)}")
+        for flip in exchange.flips:
+            word, shift = divmod(flip.field.offset, WORD)
+            value = self.set(f"and i64 {self.shifted(after[word], -shift)}, {(1 << flip.field.width) - 1}")
+            change = "0"
+            for a, b in flip.pairs:
+                either = self.any([self.set(f"icmp eq i64 {value}, {end}") for end in (a, b)])
+                change = self.set(f"select i1 {either}, i64 {a ^ b}, i64 {change}")
+            after[word] = self.set(f"xor i64 {after[word]}, {self.shifted(change, shift)}")
+        return after
+
+    def shifted(self, word: str, up: int) -> str:
+        """A word shifted up, or down if ``up`` is negative."""
+        if not up:
+            return word
+        return self.set(f"{'shl' if up > 0 else 'lshr'} i64 {word}, {abs(up)}")
 
     # Transitions.
 
@@ -346,6 +411,18 @@ def _parts(field: Field) -> Iterable[tuple[int, int, int, int]]:
         size = min(field.width - done, WORD - shift)
         yield word, shift, (1 << size) - 1, done
         done += size
+
+
+def _moved(move: Move, words: int) -> Iterable[tuple[int, int, int, int]]:
+    """A move by words: the lower and the upper word, the mask in the lower one, and how far up its bits lie
+    in the upper one."""
+    for low in range(words):
+        for high in range(low, words):
+            up = move.distance - (high - low) * WORD
+            within = move.mask & (((1 << WORD) - 1) << high * WORD) >> move.distance
+            mask = within >> low * WORD & (1 << WORD) - 1
+            if mask:
+                yield low, high, mask, up
 
 
 def _signed(word: int) -> int:

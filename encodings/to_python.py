@@ -6,9 +6,10 @@ The generated functions are the interpreted tier of the explicit engine: no impo
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias, cast
 
+from avicheck.encodings.canonical import Canonical, PackedExchange
 from avicheck.encodings.dispatch import Rule, Switch, Tree, decision_tree
 from avicheck.encodings.expr import Expr, Op, postorder
 from avicheck.encodings.packing import Field, Layout
@@ -22,6 +23,9 @@ are numbered from ``start`` on. A successor that is not a key of ``parents`` is 
 number of the state that it was reached from, and handed to ``found``. ``fired`` counts by transition;
 ``stuck`` takes the numbers of states in which nothing can fire and that have not ended. Returns the
 largest number of transitions that fired in one state."""
+
+Canonicalise: TypeAlias = Callable[[int], int]
+"""``canonical(state)``: the representative of a packed state's orbit."""
 
 Select: TypeAlias = Callable[[Sequence[int], int, Sequence[bool]], list[int]]
 """``select(states, start, asked)``: the numbers of the states, counted from ``start`` on, in which an
@@ -51,9 +55,11 @@ class OutOfRange(Exception):
     position of the transition."""
 
 
-def compile_expand(system: TransitionSystem, layout: Layout) -> Expand:
-    """The system's successor function over a list of packed states."""
-    return cast(Expand, _function("expand", expand_source(system, layout)))
+def compile_expand(system: TransitionSystem, layout: Layout, canonical: Canonicalise | None = None) -> Expand:
+    """The system's successor function over a list of packed states; successors are replaced by their
+    representatives if there is a function for it."""
+    source = expand_source(system, layout, canonical is not None)
+    return cast(Expand, _function("expand", source, canonical=canonical))
 
 
 def compile_select(expressions: Sequence[Expr], layout: Layout) -> Select:
@@ -61,19 +67,25 @@ def compile_select(expressions: Sequence[Expr], layout: Layout) -> Select:
     return cast(Select, _function("select", select_source(expressions, layout)))
 
 
-def _function(name: str, source: str) -> Any:
-    names: dict[str, Any] = {"OutOfRange": OutOfRange}
+def compile_canonical(form: Canonical) -> Canonicalise:
+    """The function that finds representatives."""
+    return cast(Canonicalise, _function("canonical", canonical_source(form)))
+
+
+def _function(name: str, source: str, **known: Any) -> Any:
+    names: dict[str, Any] = {"OutOfRange": OutOfRange, **known}
     exec(compile(source, f"<{name}>", "exec"), names)
     return names[name]
 
 
-def expand_source(system: TransitionSystem, layout: Layout) -> str:
-    """The text of ``expand``."""
+def expand_source(system: TransitionSystem, layout: Layout, canonical: bool = False) -> str:
+    """The text of ``expand``; with a call of ``canonical`` for each successor if asked for."""
     transitions = system.transitions
     counters = [f"f{i}" for i in range(len(transitions))]
     roots = [e for t in transitions for e in (t.guard, *t.updates.values())]
     out = _Writer(layout, Counter(arg for expr in postorder([*roots, system.ended]) for arg in expr.args))
     out.uses.update(roots)
+    out.found = "canonical({})" if canonical else "{}"
     out.line(0, "def expand(states, start, parents, found, fired, stuck):")
     for counter in counters:
         out.line(1, f"{counter} = 0")
@@ -106,6 +118,36 @@ def select_source(expressions: Sequence[Expr], layout: Layout) -> str:
     return "\n".join(out.lines)
 
 
+def canonical_source(form: Canonical) -> str:
+    """The text of ``canonical``."""
+    lines = ["def canonical(s):"]
+    if form.walk:
+        lines.append(" c = s")
+    lines += _sorting(form, "s")
+    for exchange in form.walk:
+        lines += [*_exchanging(exchange, "c"), " t = c", *_sorting(form, "t"), " if t < s: s = t"]
+    return "\n".join([*lines, " return s"])
+
+
+def _sorting(form: Canonical, name: str) -> Iterator[str]:
+    """Lines that sort the blocks of a packed state."""
+    for exchange in form.sort:
+        yield f" u = {name}"
+        yield from _exchanging(exchange, "u")
+        yield f" if u < {name}: {name} = u"
+
+
+def _exchanging(exchange: PackedExchange, name: str) -> Iterator[str]:
+    """Lines that make an exchange in a packed state."""
+    for move in exchange.moves:
+        yield f" x = ({name} ^ {name} >> {move.distance}) & {move.mask}; {name} ^= x ^ x << {move.distance}"
+    for flip in exchange.flips:
+        yield f" x = {name} >> {flip.field.offset} & {(1 << flip.field.width) - 1}"
+        for k, (a, b) in enumerate(flip.pairs):
+            changed = (a ^ b) << flip.field.offset
+            yield f" {'elif' if k else 'if'} x == {a} or x == {b}: {name} ^= {changed}"
+
+
 Scope: TypeAlias = "ChainMap[Expr, str]"
 """The local variables that hold the values of expressions, wherever control comes past."""
 
@@ -118,6 +160,7 @@ class _Writer:
         self.layout, self.uses = layout, uses
         self.lines: list[str] = []
         self.locals = 0
+        self.found = "{}"
 
     def line(self, indent: int, text: str) -> None:
         """Append a line."""
@@ -199,7 +242,7 @@ class _Writer:
             indent += 1
             scope = scope.new_child()
         after = self.after(indent, rule, scope)
-        self.line(indent, f"f{rule.index} += 1; n += 1; t = {after}")
+        self.line(indent, f"f{rule.index} += 1; n += 1; t = {self.found.format(after)}")
         self.line(indent, "if t not in parents: parents[t] = i; found(t)")
 
     def after(self, indent: int, rule: Rule, scope: Scope) -> str:

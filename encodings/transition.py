@@ -69,6 +69,25 @@ class Property:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """Two instances change places: the ``variables`` of each pair, the first one's first, exchange their
+    values, and by variable, the two ``values`` of each pair, which tell which instance is meant, are
+    exchanged for one another."""
+
+    variables: tuple[tuple[str, str], ...]
+    values: Mapping[str, tuple[tuple[int, int], ...]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Instances that may be interchangeable (whether they are is for ``symmetry`` to find out):
+    ``exchanges[i]`` is the one of instances ``i`` and ``i + 1``."""
+
+    name: str
+    exchanges: tuple[Exchange, ...]
+
+
+@dataclass(frozen=True)
 class TransitionSystem:
     """A finite-state machine. ``initial`` lists its initial states, each complete. States in which
     nothing can fire are deadlocks unless ``ended`` holds in them."""
@@ -79,6 +98,7 @@ class TransitionSystem:
     transitions: tuple[Transition, ...]
     properties: tuple[Property, ...]
     ended: Expr
+    families: tuple[Family, ...] = ()
 
 
 @dataclass(frozen=True)

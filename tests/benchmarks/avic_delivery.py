@@ -25,7 +25,14 @@ from avicheck.encodings.expr import (
     not_,
     or_,
 )
-from avicheck.encodings.transition import Property, Transition, TransitionSystem, Variable
+from avicheck.encodings.transition import (
+    Exchange,
+    Family,
+    Property,
+    Transition,
+    TransitionSystem,
+    Variable,
+)
 
 OUT, REQUESTS, MODE_SET, IN_GUEST, EXITING, BLOCKING, CHECK, BLOCKED = range(8)
 IDLE, SET_IRR, READ_MODE, READ_APICV, RING, WAKE, REQUEST, KICK = range(8)
@@ -244,6 +251,22 @@ class _Builder:
         )
 
 
+VCPU = ("pc", "mode", "apicv", "isrun", "dbell", "reqev", "requpd", "wake", "irr", "isr")
+SENDER = ("spc", "tgt", "vec", "sawg")
+
+
+def _families(vcpus: int, senders: int) -> tuple[Family, ...]:
+    """The vCPUs, at which the senders aim, and the senders."""
+    places = [tuple((f"{name}{i}", f"{name}{i + 1}") for name in VCPU) for i in range(vcpus - 1)]
+    aims = [{f"tgt{j}": ((i, i + 1),) for j in range(senders)} for i in range(vcpus - 1)]
+    others = [tuple((f"{name}{j}", f"{name}{j + 1}") for name in SENDER) for j in range(senders - 1)]
+    families = (
+        Family("vcpus", tuple(map(Exchange, places, aims))),
+        Family("senders", tuple(Exchange(pairs, {}) for pairs in others)),
+    )
+    return tuple(family for family in families if family.exchanges)
+
+
 def avic_delivery(vcpus: int, senders: int, vectors: int, bug: bool = False) -> TransitionSystem:
     """The model. With the bug a vCPU looks for interrupts before it clears is_running, and so
     may sleep through one."""
@@ -265,4 +288,5 @@ def avic_delivery(vcpus: int, senders: int, vectors: int, bug: bool = False) -> 
             Property("sleeps", "sometimes", eq(build.var["pc0"], constant(BLOCKED))),
         ),
         FALSE,
+        _families(vcpus, senders),
     )
