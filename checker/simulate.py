@@ -168,6 +168,11 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
+def _given(argument: str) -> str:
+    """What came after a command."""
+    return shown(argument) if argument else "alone"
+
+
 # The command.
 
 
@@ -355,7 +360,7 @@ class _Prompt:
         """Some steps at random; an interrupt ends that, and nothing else."""
         steps = _number(argument)
         if not 1 <= steps <= _MOST:
-            raise InputError("r", f"followed by a number from 1 to {_MOST}", shown(argument))
+            raise InputError("r", f"followed by a number from 1 to {_MOST}", _given(argument))
         try:
             for further in self.simulation.wander(self.walk, steps, self.rng):
                 self.walk = further
@@ -375,7 +380,7 @@ class _Prompt:
     def write(self, argument: str) -> None:
         """The trace so far, as a file."""
         if not argument or not argument.isprintable():
-            raise InputError("s", "followed by a file", shown(argument) if argument else "alone")
+            raise InputError("s", "followed by a file", _given(argument))
         write_new(Path(argument), trace.text(self.begun()), "s")
         click.echo(f"Saved: {printable(argument)}")
 

@@ -26,7 +26,7 @@ text { font: 12px 'DejaVu Sans Mono', monospace; fill: #1b1f24; }
 .source { text-anchor: middle; fill: #57606a; font-style: italic; } .number { fill: #8c959f; }
 .life { stroke: #afb8c1; stroke-dasharray: 4 4; } .arrow { stroke: #0550ae; } .read { stroke-dasharray: 5 3; }
 .box { fill: #ddf4ff; stroke: #0550ae; } .shared { fill: #fff8c5; stroke: #9a6700; }
-.loop { fill: none; stroke: #cf222e; stroke-width: 1.5; } .why { fill: #cf222e; }"""
+.loop { fill: none; stroke: #cf222e; } .why { fill: #cf222e; }"""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def svg(shown: Trace) -> str:
     parts += steps
     if run.loop is not None:
         parts += _loop(begins, y)
+        y += _LINE
     parts += [_line(_PAD, y + (i + 2) * _LINE, text, "why") for i, text in enumerate(why)]
     return _document(width, y + (len(why) + 3) * _LINE, parts)
 

@@ -225,8 +225,15 @@ class Words:
         written = [name for name in self._written(transition, before) if not self._is_local(thread, name)]
         if written:
             return "write", self.equations(written, after, "stays") if len(written) <= _FEW else []
-        read = [name for name in self._read(transition, before) if not self._is_local(thread, name)]
-        return "read" if read else "none", self.equations(read, before, "is") if len(read) <= _FEW else []
+        by = self._read(transition, before)
+        read = [name for name in by if not self._is_local(thread, name)]
+        forwarded = [
+            f"{name} is {self.value(name, value)} in the store buffer"
+            for i, (name, value) in enumerate(was)
+            if f"{thread}.buffer[{i}].value" in by
+        ]
+        seen = [*self.equations(read, before, "is"), *forwarded]
+        return "read" if read else "none", seen if len(seen) <= _FEW else []
 
     def _is_local(self, thread: str, name: str) -> bool:
         return name.startswith(f"{thread}.")

@@ -19,7 +19,7 @@ from avicheck.checker.trace_why import deciding, reasons
 from avicheck.checker.trace_words import Told, Words, switches
 from avicheck.encodings.expr import Expr, and_, bool_var, eq, evaluate, int_var, ite, le, not_
 from avicheck.encodings.transition import Property, Run, successors
-from tests.known.described import CASES, POINTS, sample
+from tests.known.described import CASES, POINTS, run_of, sample
 from tests.small_systems import VARIABLES, conditions
 
 
@@ -80,10 +80,7 @@ def test_each_step_is_numbered_in_its_threads_column() -> None:
 
 def test_the_c_function_is_named_where_it_changes() -> None:
     chosen = instance("shelf")
-    run = Run(chosen.system.initial[:1], ())
-    for name in ("reader[0].take", "reader[1].take", "reader[0].put", "reader[0].look"):
-        after = next(after for step, after in successors(chosen.system, run.states[-1]) if step.name == name)
-        run = Run((*run.states, after), (*run.fired, name))
+    run = run_of(chosen, "reader[0].take", "reader[1].take", "reader[0].put", "reader[0].look")
     text = "\n".join(trace_lines(chosen, None, run))
     assert text.count("shelf.c put:") == 2
     assert text.count("shelf.c look:") == 1
@@ -117,6 +114,13 @@ def test_what_is_buffered_is_told_and_what_is_read() -> None:
     shown = sample("peterson")
     assert (told(shown, 1).access, told(shown, 1).notes) == ("none", ("store buffer: flag[0] = true",))
     assert (told(shown, 3).access, told(shown, 3).notes) == ("read", ("flag[1] is false",))
+
+
+def test_a_load_of_the_thread_s_own_store_tells_so() -> None:
+    chosen = instance("peterson", Choices(memory="tso"))
+    steps = ("[1].want", "[1].flush", "[0].want", "[0].yield_turn", "[0].see_flag", "[0].see_turn")
+    run = run_of(chosen, *(f"peterson{step}" for step in steps))
+    assert Words(chosen).steps(run)[-1].notes == ("turn is 1 in the store buffer",)
 
 
 def test_a_flush_tells_what_reaches_memory() -> None:

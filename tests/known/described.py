@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 from avicheck.checker.engines import check
 from avicheck.checker.systems import GROUP, Choices, Instance, instance
 from avicheck.checker.trace import Trace
+from avicheck.encodings.transition import Run, successors
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Description, Size
 from avicheck.spec.lang import NULL, IndexOf, Range, Scope
@@ -136,3 +137,12 @@ def sample(name: str) -> Trace:
     result = check(chosen.system, asked, engine)  # type: ignore[arg-type]
     assert result.run is not None
     return Trace(chosen, asked, result.run)
+
+
+def run_of(chosen: Instance, *names: str) -> Run:
+    """The run of these steps from the first initial state."""
+    run = Run(chosen.system.initial[:1], ())
+    for name in names:
+        after = next(after for step, after in successors(chosen.system, run.states[-1]) if step.name == name)
+        run = Run((*run.states, after), (*run.fired, name))
+    return run
