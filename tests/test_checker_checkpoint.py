@@ -14,7 +14,8 @@ import pytest
 
 from avicheck.checker import checkpoint as checkpoints
 from avicheck.checker.errors import InputError
-from avicheck.checker.explore import explore
+from avicheck.checker.explore import Exploration, explore
+from avicheck.checker.reduce import Reduction
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings import expr as ex
 from avicheck.encodings.transition import Property, TransitionSystem
@@ -34,7 +35,7 @@ from pathlib import Path
 from avicheck.checker import explore as exploring
 from tests.benchmarks.avic_delivery import SIZES, avic_delivery
 
-path, tier, function, calls = sys.argv[1:]
+path, tier, function, calls, *reductions = sys.argv[1:]
 usual, left = getattr(os, function), int(calls)
 
 def die(*arguments):
@@ -46,22 +47,38 @@ def die(*arguments):
 
 setattr(os, function, die)
 exploring._CHECKPOINT_SHARE = 0
-exploring.explore(avic_delivery(*SIZES["S"]), tier=tier, checkpoint=Path(path), checkpoint_every=0)
+exploring.explore(
+    avic_delivery(*SIZES["S"]),
+    properties=["no-lost-interrupt"],
+    reduce=reductions,
+    tier=tier,
+    checkpoint=Path(path),
+    checkpoint_every=0,
+)
 """
 
 
 @every_tier
-@pytest.mark.parametrize(("function", "calls"), [("fsync", 9), ("replace", 1), ("replace", 20)])
+@pytest.mark.parametrize(
+    ("function", "calls", "reductions"),
+    [("fsync", 9, ()), ("replace", 1, ()), ("replace", 20, ()), ("replace", 20, ("dead", "partial-order"))],
+)
 def test_a_killed_exploration_goes_on_to_the_same_end(
-    tmp_path: Path, tier: Tier, function: str, calls: int
+    tmp_path: Path, tier: Tier, function: str, calls: int, reductions: tuple[Reduction, ...]
 ) -> None:
     path = tmp_path / "checkpoint"
-    command = [sys.executable, "-c", KILLED, str(path), tier, function, str(calls)]
+    command = [sys.executable, "-c", KILLED, str(path), tier, function, str(calls), *reductions]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
     assert path.exists() == (calls > 1)
-    system = avic_delivery(*SIZES["S"])
-    whole, resumed = explore(system, tier=tier), explore(system, tier=tier, checkpoint=path)
-    assert (resumed.states, resumed.transitions, resumed.depth) == COUNTS["S"]
+
+    def explored(checkpoint: Path | None) -> Exploration:
+        names = ["no-lost-interrupt"]
+        system = avic_delivery(*SIZES["S"])
+        return explore(system, properties=names, reduce=reductions, tier=tier, checkpoint=checkpoint)
+
+    whole, resumed = explored(None), explored(path)
+    assert (resumed.states, resumed.depth) == (whole.states, whole.depth)
+    assert (whole.states == COUNTS["S"][0]) == (not reductions)
     assert resumed.fired == whole.fired
     assert resumed.out_degree_max == whole.out_degree_max
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
@@ -173,3 +190,40 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_is_noticed_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         explore(avic_delivery(*SIZES["L"]), checkpoint=tmp_path / "nowhere" / "checkpoint")
+
+
+# Reductions.
+
+
+@every_tier
+def test_a_reduced_exploration_goes_on(tmp_path: Path, tier: Tier) -> None:
+    path = tmp_path / "checkpoint"
+    system = avic_delivery(1, 2, 1)
+    which: tuple[Reduction, ...] = ("dead", "symmetry", "partial-order")
+    names = [system.properties[0].name]
+    whole = explore(system, properties=names, reduce=which, tier=tier)
+    partial = explore(system, properties=names, reduce=which, tier=tier, max_states=4_000, checkpoint=path)
+    assert partial.stopped == "states"
+    resumed = explore(system, properties=names, reduce=which, tier=tier, checkpoint=path)
+    assert (resumed.states, resumed.depth, resumed.fired) == (whole.states, whole.depth, whole.fired)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted", "came"),
+    [
+        ((), ("symmetry",), "symmetry of 2 senders", "nothing"),
+        (("symmetry",), (), "nothing", "symmetry of 2 senders"),
+        (("symmetry",), ("partial-order",), "partial order with 2 private labels", "symmetry of 2 senders"),
+    ],
+)
+def test_a_checkpoint_reduced_in_another_way_is_refused(
+    tmp_path: Path, first: tuple[Reduction, ...], second: tuple[Reduction, ...], wanted: str, came: str
+) -> None:
+    path = tmp_path / "checkpoint"
+    system = avic_delivery(1, 2, 1)
+    names = [system.properties[0].name]
+    explore(system, properties=names, reduce=first, max_states=100, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=f": checkpoint must be reduced by {wanted}, not by {came}$"):
+        explore(system, properties=names, reduce=second, checkpoint=path)
+    assert path.read_bytes() == before
