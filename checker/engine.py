@@ -31,3 +31,22 @@ class EngineResult:
     seconds: float
     detail: str
     invariant: Expr | None = None
+
+
+INTERRUPTED: Final = "interrupted"
+"""How the detail of a result begins that a SIGINT left unknown."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A SIGINT ended an engine; ``result`` is what it has found out."""
+
+    def __init__(self, result: EngineResult) -> None:
+        super().__init__()
+        self.result = result
+
+
+def unless_interrupted(result: EngineResult) -> EngineResult:
+    """The same result; ``Interrupted`` if a SIGINT left it unknown."""
+    if result.verdict is Verdict.UNKNOWN and result.detail.startswith(INTERRUPTED):
+        raise Interrupted(result)
+    return result

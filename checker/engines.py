@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
-from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
+from avicheck.checker.engine import DEADLOCK_FREE, EngineResult, unless_interrupted
 from avicheck.checker.errors import not_one_of
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.reachability import deadlock_free
@@ -45,11 +45,11 @@ def check(
     system: TransitionSystem, name: str, engine: EngineName = "auto", limits: Limits | None = None
 ) -> EngineResult:
     """What an engine says about one property of a system. ``auto`` explores up to ``MANY`` states, then
-    looks for an invariant; the result's detail says so. InputError if there is no such property or
-    engine, or if a transition leads beyond a variable's bounds."""
+    looks for an invariant; the result's detail says so. ``Interrupted`` after a SIGINT. InputError if
+    there is no such property or engine, or if a transition leads beyond a variable's bounds."""
     if engine not in ENGINES:
         raise not_one_of("engine", ENGINES, engine)
-    return ENGINES[engine](system, property_of(system, name), limits or Limits())
+    return unless_interrupted(ENGINES[engine](system, property_of(system, name), limits or Limits()))
 
 
 def _explicit(system: TransitionSystem, asked: Property, limits: Limits) -> EngineResult:
@@ -80,12 +80,14 @@ def _auto(system: TransitionSystem, asked: Property, limits: Limits) -> EngineRe
     from avicheck.checker.explicit import explicit
 
     most = None if _states(system) <= MANY else MANY
-    first = explicit(system, asked, limit=limits.seconds, max_memory=limits.memory, max_states=most)
+    first = unless_interrupted(
+        explicit(system, asked, limit=limits.seconds, max_memory=limits.memory, max_states=most)
+    )
     size = f"{math.log2(_states(system)):.0f} bits of state"
-    if first.verdict is not Verdict.UNKNOWN:
+    left = replace(limits, seconds=limits.seconds - first.seconds)
+    if first.verdict is not Verdict.UNKNOWN or left.seconds <= 0:
         return replace(first, detail=f"explicit chosen, {size}: {first.detail}")
-    left = replace(limits, seconds=max(0.0, limits.seconds - first.seconds))
-    second = _ic3(system, asked, left)
+    second = unless_interrupted(_ic3(system, asked, left))
     if second.run is not None:
         shortest = _bmc(system, asked, replace(left, depth=len(second.run.fired)))
         second = shortest if shortest.run is not None else second

@@ -11,10 +11,11 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 import z3
 
-from avicheck.checker.engine import EngineResult
+from avicheck.checker.engine import INTERRUPTED, EngineResult
 from avicheck.checker.errors import InputError
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import Expr, and_, evaluate, not_, or_
@@ -29,7 +30,11 @@ from avicheck.encodings.transition import (
     Values,
     replay,
 )
+from avicheck.encodings.unroll import INTERRUPTED as INTERRUPTED_REASONS
 from avicheck.encodings.unroll import Unrolling, in_initial
+
+CLOCKS_DIFFER: Final = 0.05
+"""Seconds by which the solver's clock may be ahead."""
 
 
 class OutOfTimeError(Exception):
@@ -61,7 +66,8 @@ class Task:
         return time.perf_counter() - self._start
 
     def check(self, solver: Term, assumptions: Iterable[Term] = ()) -> bool:
-        """Whether a solver finds its assertions satisfiable. OutOfTimeError if it cannot tell in time."""
+        """Whether a solver finds its assertions satisfiable. OutOfTimeError if it cannot tell in time,
+        KeyboardInterrupt after a SIGINT."""
         left = self.limit - self.seconds
         if left <= 0:
             raise OutOfTimeError(f"the limit of {self.limit:g} s is reached")
@@ -70,8 +76,9 @@ class Task:
         answer = solver.check(*assumptions)
         if answer == z3.unknown:
             why = solver.reason_unknown()
-            late = why in ("timeout", "canceled") or self.seconds >= self.limit
-            raise OutOfTimeError(f"the limit of {self.limit:g} s is reached" if late else f"z3: {why}")
+            if why == "timeout" or self.seconds >= self.limit - CLOCKS_DIFFER:
+                raise OutOfTimeError(f"the limit of {self.limit:g} s is reached")
+            raise KeyboardInterrupt if why in INTERRUPTED_REASONS else OutOfTimeError(f"z3: {why}")
         return bool(answer == z3.sat)
 
     def result(
@@ -81,6 +88,11 @@ class Task:
         return EngineResult(
             self.engine, self.asked.name, verdict, run, None, None, depth, self.seconds, detail
         )
+
+    def stopped(self, error: BaseException, where: str, depth: int) -> EngineResult:
+        """What is known is not enough: the limit is reached, or a SIGINT came."""
+        why = INTERRUPTED if isinstance(error, KeyboardInterrupt) else str(error)
+        return self.result(Verdict.UNKNOWN, f"{why}, at {where}", depth=depth)
 
     def reached(self, run: Run) -> EngineResult:
         """A run to the goal was found: the verdict, once the run is replayed and confirmed. InputError if it
@@ -130,8 +142,8 @@ def bmc(system: TransitionSystem, asked: Property, *, depth: int, limit: float =
                 return task.unreachable(f"no run has more than {steps - 1} steps", steps - 1)
             if steps < depth:
                 path.extend()
-    except OutOfTimeError as error:
-        return task.result(Verdict.UNKNOWN, f"{error}, at {path.steps} steps", depth=path.steps - 1)
+    except (OutOfTimeError, KeyboardInterrupt) as error:
+        return task.stopped(error, f"{path.steps} steps", path.steps - 1)
     return task.unreached(depth)
 
 
@@ -164,8 +176,8 @@ def induction(
             counterexample = step.to_goal()
             if counterexample is None:
                 return task.unreachable(f"for any number of steps, by induction with k = {k}", k)
-    except OutOfTimeError as error:
-        return task.result(Verdict.UNKNOWN, f"{error}, at k = {k}", depth=max(0, k - 1))
+    except (OutOfTimeError, KeyboardInterrupt) as error:
+        return task.stopped(error, f"k = {k}", max(0, k - 1))
     if counterexample is None:
         return task.result(Verdict.UNKNOWN, f"k must be at least 1, not at most {most}")
     return _not_inductive(task, counterexample, most)

@@ -19,7 +19,7 @@ import z3
 
 from avicheck.checker.engine import EngineResult
 from avicheck.checker.solve import Query, ask, solve
-from avicheck.checker.symbolic import OutOfTimeError, Task
+from avicheck.checker.symbolic import CLOCKS_DIFFER, OutOfTimeError, Task
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.bitvectors import width_of
 from avicheck.encodings.expr import (
@@ -40,7 +40,7 @@ from avicheck.encodings.expr import (
 from avicheck.encodings.substitute import substitute
 from avicheck.encodings.to_z3 import Term
 from avicheck.encodings.transition import Property, Run, Transition, TransitionSystem, Values, Variable, fire
-from avicheck.encodings.unroll import Unrolling, in_initial
+from avicheck.encodings.unroll import INTERRUPTED, Unrolling, in_initial
 
 _BITWISE: Final = frozenset({Op.BITAND, Op.BITOR, Op.BITXOR, Op.SHL, Op.SHR, Op.BITCOUNT})
 
@@ -82,11 +82,11 @@ def ic3(system: TransitionSystem, asked: Property, *, limit: float = math.inf) -
     search = _Search(task)
     try:
         found = search.run()
-    except OutOfTimeError as error:
-        return task.result(Verdict.UNKNOWN, f"{error}, at frame {search.top}", depth=search.top)
-    if isinstance(found, Run):
-        return task.reached(found)
-    return _certified(task, found, search.top)
+        if isinstance(found, Run):
+            return task.reached(found)
+        return _certified(task, found, search.top)
+    except (OutOfTimeError, KeyboardInterrupt) as error:
+        return task.stopped(error, f"frame {search.top}", search.top)
 
 
 def _certified(task: Task, clauses: Sequence[Expr], depth: int) -> EngineResult:
@@ -98,6 +98,8 @@ def _certified(task: Task, clauses: Sequence[Expr], depth: int) -> EngineResult:
         if answer.status == "sat":
             return task.result(Verdict.TOOL_ERROR, f"the invariant found is none: {query.sentence}")
         if answer.status == "unknown":
+            if answer.why in INTERRUPTED and left - answer.seconds > CLOCKS_DIFFER:
+                raise KeyboardInterrupt
             return task.result(Verdict.UNKNOWN, f"the invariant found could not be checked: {answer.why}")
     detail = f"for any number of steps, by an invariant of {len(clauses)} clauses"
     return replace(task.unreachable(detail, depth), invariant=invariant)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import z3
 from hypothesis import given, settings
 
-from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
+from avicheck.checker import explicit, symbolic, symbolic_ic3
+from avicheck.checker.engine import DEADLOCK_FREE, EngineResult, Interrupted
+from avicheck.checker.engines import EngineName, Limits, check
 from avicheck.checker.errors import InputError
 from avicheck.checker.solve import solve
 from avicheck.checker.symbolic import bmc, induction
@@ -298,6 +304,61 @@ def test_a_step_beyond_a_bound_is_bad_input(
 ) -> None:
     with pytest.raises(InputError, match=r"^after up: x must be from 0 to 3, not 4$"):
         engine(beyond(), named(beyond(), "fine"), 100.0)
+
+
+@every_engine
+@pytest.mark.parametrize("reason", unroll.INTERRUPTED)
+def test_an_interrupt_of_the_solver_is_told(
+    reason: str,
+    engine: Callable[[TransitionSystem, Property, float], EngineResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(z3.Solver, "check", lambda *_args: z3.unknown)
+    monkeypatch.setattr(z3.Solver, "reason_unknown", lambda _solver: reason)
+    result = engine(lockstep(), named(lockstep(), "ahead"), 100.0)
+    assert result.verdict is Verdict.UNKNOWN
+    assert result.detail.startswith("interrupted, at ")
+
+
+@every_engine
+def test_an_interrupt_between_two_questions_is_told(
+    engine: Callable[[TransitionSystem, Property, float], EngineResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_args: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(z3.Solver, "check", interrupt)
+    result = engine(lockstep(), named(lockstep(), "ahead"), 100.0)
+    assert (result.verdict, result.detail.split(",")[0]) == (Verdict.UNKNOWN, "interrupted")
+
+
+def test_what_is_canceled_at_the_limit_is_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cancel(_solver: z3.Solver, *_args: object) -> z3.CheckSatResult:
+        time.sleep(0.25)
+        return z3.unknown
+
+    monkeypatch.setattr(z3.Solver, "check", cancel)
+    monkeypatch.setattr(z3.Solver, "reason_unknown", lambda _solver: "canceled")
+    result = bmc(lockstep(), named(lockstep(), "ahead"), depth=9, limit=0.2)
+    assert result.detail == "the limit of 0.2 s is reached, at 0 steps"
+
+
+@pytest.mark.parametrize("engine", ["auto", "explicit", "bmc", "induction", "ic3"])
+def test_an_interrupt_ends_more_than_the_engine(engine: EngineName, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = EngineResult(engine, "ahead", Verdict.UNKNOWN, None, None, None, 3, 0.0, "interrupted, at 3")
+    monkeypatch.setattr(explicit, "explicit", lambda *_args, **_options: stopped)
+    monkeypatch.setattr(symbolic, "bmc", lambda *_args, **_options: stopped)
+    monkeypatch.setattr(symbolic, "induction", lambda *_args, **_options: stopped)
+    monkeypatch.setattr(symbolic_ic3, "ic3", lambda *_args, **_options: stopped)
+    with pytest.raises(Interrupted) as caught:
+        check(lockstep(), "ahead", engine)
+    assert caught.value.result is stopped
+
+
+def test_auto_without_time_left_says_what_the_explicit_engine_did() -> None:
+    result = check(lockstep(), "ahead", "auto", Limits(seconds=0))
+    assert (result.engine, result.verdict) == ("explicit", Verdict.UNKNOWN)
+    assert result.detail.startswith("explicit chosen, 6 bits of state: stopped at the limit of ")
 
 
 # Planted faults.
