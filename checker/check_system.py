@@ -202,14 +202,17 @@ def _explore(report: Report, on_progress: Callable[[Progress], None] | None) -> 
 
 def _ask_one_by_one(report: Report) -> None:
     """The engine on each property that is left."""
+    from avicheck.checker.engine import Interrupted
     from avicheck.checker.engines import check
 
-    request = report.request
+    request, system = report.request, report.request.instance.system
     for prop in report.asked:
         if prop.name not in report.results:
-            report.results[prop.name] = check(
-                request.instance.system, prop.name, request.engine, request.limits
-            )
+            try:
+                report.results[prop.name] = check(system, prop.name, request.engine, request.limits)
+            except Interrupted as stop:
+                report.results[prop.name] = stop.result
+                raise
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
-from avicheck.checker import by_model, check_system, explore, systems, trace_shortest
+from avicheck.checker import by_model, check_system, explore, symbolic, systems, trace_shortest
 from avicheck.checker.check_system import Report, Request, as_text, decide
 from avicheck.checker.cli import main
+from avicheck.checker.engine import EngineResult
 from avicheck.checker.engines import Limits, property_of
 from avicheck.checker.presented import presented
 from avicheck.checker.systems import Choices, instance
@@ -105,6 +106,19 @@ def test_ctrl_c_leaves_what_was_covered(monkeypatch: pytest.MonkeyPatch) -> None
     assert report.exploration is not None
     assert "interrupted: all states up to depth" in as_text(report)
     assert "not decided  goes-on" in as_text(report)
+
+
+def test_an_interrupt_of_another_engine_tells_how_far_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object, **_options: object) -> EngineResult:
+        return EngineResult(
+            "bmc", "below", Verdict.UNKNOWN, None, None, None, 7, 0.0, "interrupted, at 8 steps"
+        )
+
+    monkeypatch.setattr(symbolic, "bmc", interrupted)
+    report = decide(Request(instance("counter"), (), "bmc", Limits(), None, None))
+    assert (report.interrupted, report.exit_code) == (True, 5)
+    assert list(report.results) == ["below"]
+    assert "bmc: interrupted, at 8 steps" in as_text(report)
 
 
 def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
