@@ -43,7 +43,17 @@ def framed(
     if asked is None:
         return [*about, "", *steps]
     why = (line for sentence in explained(words, asked, run) for line in wrapped(sentence, width))
-    return [*about, *wrapped(claimed(asked), width), "", *steps, "", *why]
+    head = [claimed(asked)] if run.states[0] in words.system.initial else _begun_elsewhere(words, asked, run)
+    return [*about, *(line for part in head for line in wrapped(part, width)), "", *steps, "", *why]
+
+
+def _begun_elsewhere(words: Words, asked: Property, run: Run) -> list[str]:
+    """What a run is that does not start where the model does, and where it starts."""
+    state = ", ".join(words.equations(run.states[0], run.states[0]))
+    return [
+        f"Counterexample to induction, and none to {asked.name}: its first state may not be reachable.",
+        f"First state: {state}.",
+    ]
 
 
 # What it shows.

@@ -97,6 +97,17 @@ def test_a_run_may_be_about_no_property() -> None:
     assert not any("Violated" in line for line in trace_lines(shown.instance, None, shown.run))
 
 
+def test_a_counterexample_to_induction_is_marked_with_where_it_begins() -> None:
+    shown = sample("shelf")
+    begun = shown.run.states[1]
+    assert begun not in shown.instance.system.initial
+    lines = trace_lines(shown.instance, shown.asked, Run(shown.run.states[1:], shown.run.fired[1:]))
+    text = " ".join(" ".join(lines).split())
+    assert "Counterexample to induction, and none to" in text
+    assert "its first state may not be reachable. First state: " in text
+    assert "Violated" not in text
+
+
 # Steps in words.
 
 
