@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from avicheck.checker.engine import EngineResult
     from avicheck.checker.engines import EngineName, Limits
     from avicheck.checker.explore import Exploration, Progress
+    from avicheck.checker.reduce import Reduction
     from avicheck.encodings.transition import Property, Run
 
 WIDTH: Final = 75
 """Columns of the report, at most."""
 ENGINES: Final = ("auto", "explicit", "bmc", "induction", "ic3")
+REDUCTIONS: Final = ("dead", "symmetry", "partial-order")
 _LINE_EVERY: Final = 10.0
 """Seconds between lines of progress where nobody watches a terminal."""
 
@@ -43,8 +45,9 @@ class Request:
     names: tuple[str, ...]
     engine: EngineName
     limits: Limits
-    max_states: int | None
-    checkpoint: Path | None
+    max_states: int | None = None
+    checkpoint: Path | None = None
+    reduce: tuple[Reduction, ...] = ()
 
 
 @dataclass
@@ -75,6 +78,12 @@ class Report:
 @instance_options
 @click.option("--property", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
 @click.option("--engine", type=Word(ENGINES), default="auto", show_default=True, help="How to decide.")
+@click.option(
+    "--reduce",
+    type=Word(REDUCTIONS),
+    multiple=True,
+    help="Explore fewer states, where that is sound for what is asked; may be repeated.",
+)
 @click.option("--timeout", type=Number(1, 864_000), help="Seconds for each property.  [default: none]")
 @click.option("--depth", type=Number(1, 100_000), default=50, show_default=True, help="Steps, for bmc.")
 @click.option("--k", type=Number(1, 1000), default=20, show_default=True, help="Steps, for induction.")
@@ -97,6 +106,7 @@ def check_system(
     instance: Instance,
     names: tuple[str, ...],
     engine: EngineName,
+    reduce: tuple[Reduction, ...],
     timeout: int | None,
     depth: int,
     k: int,
@@ -113,6 +123,10 @@ def check_system(
     'bmc' looks at runs of at most --depth steps, 'induction' at --k steps from any state, 'ic3' looks for
     an invariant. 'auto' explores, and turns to ic3 where there are too many states; it says so.
 
+    --reduce explores fewer states: 'dead' resets variables that are not read again, 'symmetry' counts states
+    that differ by exchanging instances as one, 'partial-order' lets what no other thread can notice come
+    first. What is not sound for a property that is asked is refused; leads-to is decided without.
+
     Every counterexample is replayed on the executable model before it is printed. Ctrl-C prints what is
     decided so far, and what was covered.
 
@@ -121,9 +135,10 @@ def check_system(
     from avicheck.checker.engines import Limits
 
     limits = Limits(math.inf if timeout is None else float(timeout), max_memory, depth, k)
-    if checkpoint is not None and engine not in ("auto", "explicit"):
-        raise InputError("--checkpoint", "given with the explicit engine", f"with {engine}")
-    request = Request(instance, names, engine, limits, max_states, checkpoint)
+    for option, given in (("--checkpoint", checkpoint is not None), ("--reduce", bool(reduce))):
+        if given and engine not in ("auto", "explicit"):
+            raise InputError(option, "given with the explicit engine", f"with {engine}")
+    request = Request(instance, names, engine, limits, max_states, checkpoint, reduce)
     with progress_shown() as on_progress:
         report = decide(request, on_progress)
     if traces is not None:
@@ -183,6 +198,7 @@ def _explore(report: Report, on_progress: Callable[[Progress], None] | None) -> 
             request.instance.system,
             properties=names,
             stop="all",
+            reduce=request.reduce,
             max_states=most,
             max_memory=request.limits.memory,
             max_seconds=request.limits.seconds,
@@ -291,6 +307,8 @@ def _coverage(report: Report) -> list[str]:
         f"{found.seconds:.1f} s.",
         "",
     )
+    for note in found.reductions:
+        lines += _wrapped(f"Reduced: {note}.", "")
     if found.never_fired and found.complete:
         lines += _wrapped(f"Never fired: {', '.join(found.never_fired)}.", "")
     return lines
@@ -316,6 +334,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "complete": found.complete,
             "stopped": found.stopped,
             "tier": found.tier,
+            "reductions": list(found.reductions),
             "states": found.states,
             "transitions": found.transitions,
             "depth": found.depth,

@@ -257,7 +257,7 @@ def _decided(
     from avicheck.checker.engines import Limits
 
     chosen = chosen_with(instance(name, choices), deviations)
-    report = decide(Request(chosen, names, engine, Limits(limit, max_memory), None, None))
+    report = decide(Request(chosen, names, engine, Limits(limit, max_memory)))
     return {
         prop: Cell(result.verdict, result.states, result.depth, result.detail, result.seconds)
         for prop, result in report.results.items()

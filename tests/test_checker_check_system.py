@@ -92,7 +92,7 @@ def test_a_limit_of_states_leaves_it_open() -> None:
 
 
 def test_ctrl_c_leaves_what_was_covered(monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request(instance("counter"), (), "explicit", Limits(), None, None)
+    request = Request(instance("counter"), (), "explicit", Limits())
     advance = explore._Exploring.advance
 
     def interrupted(exploring: Any) -> Any:
@@ -130,9 +130,7 @@ def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kernel", ["old", "new"])
 def test_report(kernel: str, snapshot: SnapshotAssertion) -> None:
-    report = decide(
-        Request(instance("counter", Choices(kernel, on=("two-steps",))), (), "auto", Limits(), None, None)
-    )
+    report = decide(Request(instance("counter", Choices(kernel, on=("two-steps",))), (), "auto", Limits()))
     assert as_text(_timeless(report)) == snapshot
 
 
@@ -172,6 +170,14 @@ def test_report_is_not_wider_than_a_mail() -> None:
             "--checkpoint must be given with the explicit engine, not with bmc",
         ),
         (
+            ("check", "counter", "--engine", "ic3", "--reduce", "dead"),
+            "--reduce must be given with the explicit engine, not with ic3",
+        ),
+        (
+            ("check", "counter", "--reduce", "symetry"),
+            '--reduce must be one of dead, symmetry, partial-order, not "symetry"; did you mean symmetry?',
+        ),
+        (
             ("find", "counter", "m == 3"),
             'column 1: Name must be one of the model\'s (counter, n), its rules or constants, not "m"',
         ),
@@ -188,6 +194,10 @@ def test_report_is_not_wider_than_a_mail() -> None:
 def test_what_cannot_be_asked_is_refused(args: tuple[str, ...], message: str) -> None:
     result = avicheck(*args)
     assert (result.exit_code, result.stdout, result.stderr) == (3, "", f"avicheck: {message}\n")
+
+
+def test_a_reduction_is_told() -> None:
+    assert "Reduced: dead values" in avicheck("check", "counter", "--reduce", "dead").stdout
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -249,7 +259,7 @@ def test_traces_are_written_to_new_files(tmp_path: Path) -> None:
     folder = tmp_path / "traces"
     avicheck("check", "counter", "--kernel", "old", "--traces", str(folder))
     assert sorted(path.name for path in folder.iterdir()) == ["counter-below.json", "counter-two.json"]
-    replayed(load(folder / "counter-below.json"))
+    replayed(load(str(folder / "counter-below.json")))
 
 
 def test_no_trace_is_overwritten(tmp_path: Path) -> None:
