@@ -25,7 +25,7 @@ from avicheck.encodings.expr import FALSE, TRUE, Expr, and_, constant, eq, evalu
 from avicheck.encodings.reachability import confirm, deadlock_free, question
 from avicheck.encodings.transition import Property, TransitionSystem, replay
 from avicheck.encodings.unroll import fired, next_copy, step_relation
-from tests.known.catalogue import CASES, Known
+from tests.known.catalogue import CASES, KNOWN, Known
 from tests.known.small import SYSTEMS
 from tests.small_systems import (
     beyond,
@@ -134,6 +134,25 @@ def test_induction_contradicts_no_known_answer(known: Known, name: str, expected
     verdict = induction(*usual(known, name), most=7).verdict
     undecided = (Verdict.NOT_INDUCTIVE, Verdict.UNKNOWN)
     assert verdict in undecided or GOOD[verdict] == expected
+
+
+def known_model(name: str) -> TransitionSystem:
+    return next(known.encoding.system for known in KNOWN if known.model.name == name)
+
+
+@pytest.mark.parametrize(("k", "verdict"), [(2, Verdict.NOT_INDUCTIVE), (3, Verdict.PROVED)])
+def test_the_circle_needs_three_steps_of_induction(k: int, verdict: Verdict) -> None:
+    circle = known_model("circle")
+    assert induction(circle, named(circle, "seven"), most=k).verdict is verdict
+
+
+def test_lockstep_needs_an_invariant_which_ic3_finds() -> None:
+    system = known_model("lockstep")
+    asked = named(system, "ahead")
+    assert induction(system, asked, most=12).verdict is Verdict.NOT_INDUCTIVE
+    invariant = ic3(system, asked).invariant
+    assert invariant is not None
+    assert [solve(query).status for query in certificate(system, asked.holds, invariant)] == ["unsat"] * 3
 
 
 # Verdicts and their evidence.

@@ -14,6 +14,7 @@ from avicheck.encodings.transition import successors
 from avicheck.spec.machine import STEPS_SUCCEED
 from avicheck.spec.threads import Asked, World
 from tests.known.catalogue import CASES, KNOWN, Known
+from tests.known.litmus import Order
 from tests.known.naive import Graph, Question, answer, deadlock_free, explore
 
 State = tuple[tuple[str, int], ...]
@@ -128,3 +129,14 @@ def test_transition_system_has_the_known_answer(known: Known, name: str, holds: 
 @every_model
 def test_every_property_has_a_known_answer(known: Known) -> None:
     assert {asked.name for asked in known.model.asked} | {DEADLOCK_FREE} == set(known.expected)
+
+
+def test_every_litmus_test_is_there_in_every_form() -> None:
+    forms = {(known.model.name, known.memory, known.options) for known in KNOWN}
+    orders = ((), (Order.FENCES,), (Order.LOCKED,))
+    assert {
+        (name, memory, options)
+        for name in ("SB", "MP", "LB", "IRIW", "R", "2+2W")
+        for memory in ("sc", "tso")
+        for options in orders
+    } <= forms

@@ -42,8 +42,8 @@ class Known:
 
 def _litmus() -> Iterator[Known]:
     for test in LITMUS:
-        yield Known(test.model, {}, "sc", (), {"final-state": True, DEADLOCK_FREE: True})
         for options in ((), (Order.FENCES,), (Order.LOCKED,)):
+            yield Known(test.model, {}, "sc", options, {"final-state": True, DEADLOCK_FREE: True})
             forbidden = bool(options) or not test.allowed
             expected = {"final-state": forbidden, DEADLOCK_FREE: True}
             yield Known(test.model, {"store_buffer": 2}, "tso", options, expected)
@@ -54,6 +54,7 @@ def _exclusion() -> Iterator[Known]:
         right = {"mutual-exclusion": True, "entered": True, DEADLOCK_FREE: True}
         wrong = {**right, "mutual-exclusion": False}
         yield Known(model, {"threads": 2}, "sc", (), right)
+        yield Known(model, {"threads": 2}, "sc", (Fence.MFENCE,), right)
         yield Known(model, {"threads": 2, "store_buffer": 2}, "tso", (), wrong)
         yield Known(model, {"threads": 2, "store_buffer": 2}, "tso", (Fence.MFENCE,), right)
 
