@@ -9,7 +9,9 @@ from enum import Enum
 from typing import Final
 
 from avicheck.spec import secure_avic_guest as guest
+from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description, Size
 from avicheck.spec.lang import Scope
+from avicheck.spec.secure_avic import NotAllowed, RequestedAfterEntry
 from avicheck.spec.secure_avic_run import (
     DEVICE,
     DISALLOWED,
@@ -21,8 +23,19 @@ from avicheck.spec.secure_avic_run import (
     TARGET,
     WIRES,
     Change,
+    EntryFence,
+    Fault,
+    Gate,
+    HaltTest,
+    Intercept,
+    IrrUpdate,
     Mode,
     Savic,
+    Series,
+    SpivNotice,
+    Target,
+    Tmr,
+    Traffic,
     Where,
     next_of,
 )
@@ -31,7 +44,7 @@ from avicheck.spec.threads import Model, ThreadState, World, leads_to, never, so
 GUEST_LABELS: Final = ("runs", "handles", "ends", "rewrites")
 
 
-def target(world: World[Savic]) -> ThreadState[object]:
+def target(world: World[Savic]) -> ThreadState[Target]:
     """The target's thread."""
     return world.of(TARGET)[0]
 
@@ -123,6 +136,16 @@ def ends_nothing(world: World[Savic]) -> bool:
     return world.shared.no_eoi
 
 
+def unheard(world: World[Savic]) -> bool:
+    """KVM has refused a device's interrupt."""
+    return world.shared.unheard
+
+
+def warned(world: World[Savic]) -> bool:
+    """KVM has found an interrupt to inject and no vector."""
+    return world.shared.warned
+
+
 def line_is_dead(world: World[Savic]) -> bool:
     """P-L3: Remote IRR blocks an asserted line, and its vector is nowhere: nobody will ever end it."""
     shared, thread = world.shared, target(world)
@@ -198,7 +221,7 @@ def edge_accepted(world: World[Savic]) -> bool:
     return world.shared.kvm_irr & EDGE != 0
 
 
-UNFAIR: Final = ("halt", "nest", "interrupted")
+UNFAIR: Final = ("halt", "nest", "interrupted", "computes")
 """What the guest and its surroundings may, but need not do."""
 SENDER_STEPS: Final = tuple(step for step in SENDER.steps if step.name != "send")
 DEVICE_STEPS: Final = tuple(step for step in DEVICE.steps if step.at != "raise_irq")
@@ -206,7 +229,8 @@ TARGET_STEPS: Final = tuple(step for step in TARGET.steps if step.name not in UN
 
 
 def initial(scope: Scope, options: frozenset[Enum]) -> list[Savic]:
-    """Nothing is pending, and the target's thread is about to enter the guest."""
+    """Nothing is pending, and the target's thread is about to enter the guest. The PIC makes KVM_REQ_EVENT
+    when it raises its output (i8259.c pic_unlock)."""
     return [
         Savic(
             irr=0,
@@ -220,7 +244,7 @@ def initial(scope: Scope, options: frozenset[Enum]) -> list[Savic]:
             kick=False,
             kvm_irr=0,
             has_pending_ipi=False,
-            request_event=False,
+            request_event=Traffic.EXTINT in options,
             mode=Mode.OUTSIDE_GUEST_MODE,
             asleep=False,
             line=0,
@@ -231,6 +255,8 @@ def initial(scope: Scope, options: frozenset[Enum]) -> list[Savic]:
             unasked=False,
             spurious=0,
             wrong_eoi=False,
+            unheard=False,
+            warned=False,
             no_eoi=False,
         )
     ]
@@ -252,6 +278,8 @@ ASKED: Final = (
     never("ends-another", "The host ends the vector that the guest ends.", ends_another),
     never("ends-nothing", "Every EOI notice finds a vector in the shadow ISR.", ends_nothing),
     never("line-is-dead", "No asserted line is blocked for ever by Remote IRR.", line_is_dead),
+    never("device-unheard", "KVM refuses no interrupt of a device.", unheard),
+    never("injects-nothing", "KVM injects no interrupt without a vector.", warned),
     sometimes("ipi-served", "IPIs arrive.", ipi_served),
     sometimes("edge-served", "Device interrupts arrive.", edge_served),
     sometimes("refused-is-requested", "Vectors can be requested that are refused.", refused_is_requested),
@@ -293,3 +321,44 @@ def at_rest(world: World[Savic]) -> bool:
 
 
 SECURE_AVIC: Final = Model("secure-avic", Savic, (TARGET, SENDER, DEVICE, WIRES), initial, ASKED, at_rest)
+
+
+EVERYTHING: Final = frozenset(
+    {
+        Traffic.IPIS,
+        Traffic.EDGES,
+        Traffic.REFUSED,
+        Traffic.LEVEL_ONE,
+        Traffic.LEVEL_TWO,
+        Traffic.ONCE,
+    }
+)
+"""One of each interrupt that the series is about."""
+
+DESCRIPTION: Final = Description(
+    model=SECURE_AVIC,
+    summary="Interrupts on their way to a vCPU of an AMD Secure AVIC guest: host, hardware and guest.",
+    covers=(
+        "the target's run loop: APIC_IRR to RequestedIRR vector by vector, cancelled entries, the sticky "
+        "flag, VMRUN, HLT with either intercept, blocking and wake-up",
+        "IPIs: the target's IRR in memory, the ICR notice, doorbell and kick",
+        "MSIs, one of a vector that the guest does not allow, and two lines of the IOAPIC: the shadow ISR, "
+        "EOI notices, Remote IRR, the driver's edge-and-level rewrite",
+    ),
+    scope={"senders": Size(2, most=3), "store_buffer": DEFAULT_BUFFER},
+    kernels={"savic-rfc-v1": EVERYTHING | set(Series), "savic-rfc-v2": EVERYTHING},
+    kernel="savic-rfc-v2",
+    switches=(Traffic, Series, Change, Fault),
+    assumptions=(
+        Assumption(Intercept, "cover letter, Idle HLT Intercept: not enforced by the series"),
+        Assumption(HaltTest, "patch 07/17, scenario 3 in pre_sev_run"),
+        Assumption(EntryFence, "not in the sources"),
+        Assumption(IrrUpdate, "RFC v2 of the guest series, a comment"),
+        Assumption(Tmr, "cover letter: TMR is owned by the guest; the driver of 6.19 never writes it"),
+        Assumption(Gate, "Linux: interrupt gates"),
+        Assumption(RequestedAfterEntry, "cover letter of v2 against that of v1"),
+        Assumption(NotAllowed, "selftests 32/35 and 35/35"),
+        Assumption(SpivNotice, "cover letter, Changes since v1"),
+    ),
+    interchangeable=("senders",),
+)

@@ -29,6 +29,8 @@ from avicheck.spec.secure_avic_run import (
     Notice,
     Point,
     Savic,
+    Series,
+    SpivNotice,
     Target,
     Tmr,
     Traffic,
@@ -75,6 +77,12 @@ def deliver(cpu: Cpu, my: Target) -> str:
     """RFLAGS.IF = 1."""
     cpu.wait_until(cpu.read(Savic.v_intr))
     return delivers(cpu, my)
+
+
+@TARGET.step(at="runs", source="the guest")
+def computes(cpu: Cpu, my: Target) -> str:
+    """The guest does something else; it may do so for ever."""
+    return "runs"
 
 
 @TARGET.step(at="runs", source="HW.HLT")
@@ -299,11 +307,17 @@ def raise_b(cpu: Cpu, my: Notice) -> str:
 
 
 @DEVICE.step(source="lapic.c kvm_lapic_set_irr")
-def accept(cpu: Cpu, my: Notice) -> None:
-    """APIC_TMR if it changes, which nobody reads before APIC_IRR; then that, by a locked operation."""
+def accept(cpu: Cpu, my: Notice) -> str:
+    """APIC_TMR if it changes, which nobody reads before APIC_IRR; then that, by a locked operation. Nothing,
+    if the APIC counts as disabled by software."""
+    if cpu.has(SpivNotice.SPIV_NOT_SENT) and not cpu.has(Series.SPIV_FORCED):
+        cpu.write(Savic.unheard, True)
+        my.vector = 0
+        return "raise_irq"
     cpu.atomic_fetch_or(Savic.kvm_irr, my.vector)
     cpu.write(Savic.owed, cpu.read(Savic.owed) | my.vector)
     my.vector = 0
+    return "make_event"
 
 
 @DEVICE.step(source="svm.c svm_complete_interrupt_delivery: kvm_make_request(KVM_REQ_EVENT)")

@@ -21,7 +21,9 @@ from avicheck.spec.secure_avic_run import (
     Mode,
     Point,
     Savic,
+    Series,
     Target,
+    Traffic,
     Where,
     highest_of,
     lowest_of,
@@ -46,7 +48,15 @@ def inject_read(cpu: Cpu, my: Target) -> str:
     if cpu.has(Change.ONE_LEVEL):
         my.val = one_level(my.val, cpu.read(Savic.shadow_isr))
     cpu.write(Savic.requested_irr, cpu.read(Savic.requested_irr) | my.val)
-    return "inject_clear" if my.val != 0 else "enter"
+    if my.val != 0:
+        return "inject_clear"
+    cpu.write(Savic.warned, cpu.read(Savic.warned) or extint(cpu))
+    return "enter"
+
+
+def extint(cpu: Cpu) -> bool:
+    """kvm_cpu_has_extint."""
+    return cpu.has(Traffic.EXTINT) and not cpu.has(Series.PIC_GUARD)
 
 
 def one_level(val: int, shadow: int) -> int:
@@ -190,16 +200,19 @@ def leave(cpu: Cpu, my: Target) -> str:
     """Interrupts are on soon after; what to do depends on the exit."""
     cpu.store(Savic.mode, Mode.OUTSIDE_GUEST_MODE)
     cpu.write(Savic.where, Where.HOST)
-    if my.reason == ExitReason.HLT:
+    reason, my.reason = my.reason, ExitReason.INTR
+    if reason == ExitReason.HLT:
         return "halt_check"
-    if my.reason == ExitReason.INTR:
+    if reason == ExitReason.INTR:
         return "check_requests"
-    return "eoi" if my.reason == ExitReason.EOI else "rte"
+    return "eoi" if reason == ExitReason.EOI else "rte"
 
 
 def events(cpu: Cpu, my: Target, again: str) -> str:
-    """protected_apic_has_interrupt: the sticky flag, then APIC_IRR at ``again``. History: whether the flag
-    ends HLT for nothing."""
+    """kvm_cpu_has_interrupt: kvm_cpu_has_extint, then protected_apic_has_interrupt: the sticky flag, then
+    APIC_IRR at ``again``. History: whether the flag ends HLT for nothing."""
+    if extint(cpu):
+        return "wake"
     if not cpu.has(Fault.NO_PENDING_BARRIER):
         cpu.smp_mb()
     if not cpu.load(Savic.has_pending_ipi):

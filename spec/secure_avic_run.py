@@ -37,6 +37,7 @@ class Traffic(Enum):
     REFUSED = "a device sends an interrupt that the guest does not allow"
     LEVEL_ONE = "a device raises the IOAPIC's line of vector A"
     LEVEL_TWO = "a device raises the IOAPIC's line of vector B, which is above A"
+    EXTINT = "the PIC's output is high all the time, and LVT0 lets it in"
     ONCE = "each sender sends, and each interrupt comes, only once"
 
 
@@ -85,7 +86,21 @@ class Gate(Enum):
     HANDLERS_NEST = "handlers run with RFLAGS.IF = 1"
 
 
+class SpivNotice(Enum):
+    """Whether the guest tells KVM that it enables its APIC. The driver of 6.19 does not."""
+
+    SPIV_SENT = "SPIV is sent by VMGEXIT"
+    SPIV_NOT_SENT = "SPIV is written to the backing page alone"
+
+
 # What may be different in the code.
+
+
+class Series(Enum):
+    """What RFC v1 of the series has and v2 has not, by patch."""
+
+    SPIV_FORCED = "KVM: x86: Secure AVIC: kvm_apic_sw_enabled() is always true (v1 15/19)"
+    PIC_GUARD = "KVM: x86: Secure AVIC: kvm_cpu_has_extint() is always 0 (v1 08/19)"
 
 
 class Change(Enum):
@@ -175,6 +190,10 @@ class Savic:
     """History: how often the sticky flag ended HLT for nothing since the last notice of an IPI."""
     wrong_eoi: Reg[bool]
     """History: the host ended another vector than the guest did."""
+    unheard: Reg[bool]
+    """History: KVM has refused a device's interrupt, for it takes the APIC as disabled by software."""
+    warned: Reg[bool]
+    """History: KVM found an interrupt to inject, but no vector (kvm_check_and_inject_events warns)."""
     no_eoi: Reg[bool]
     """History: the host looked for a vector to end, and there was none."""
 
