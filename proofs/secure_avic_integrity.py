@@ -7,14 +7,9 @@ true leads to one in which it is. Every open point of the hardware is free as we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
-from avicheck.checker.obligations import lifting_obligations
-from avicheck.checker.solve import Assignment, Query, ask
-from avicheck.encodings.expr import not_
-from avicheck.encodings.lift import Lifter, concrete, lifting, symbolic, to_expr
+from avicheck.proofs.theorems import Theorem, Theory
 from avicheck.spec import secure_avic_threats as threats
 from avicheck.spec.lang import NULL, record, rule
 from avicheck.spec.secure_avic import Hardware, NmiRequestNeeds
@@ -38,9 +33,6 @@ class Attempt:
     hw: Hardware
     watched: Watched
     action: Action
-
-
-Predicate = Callable[[Attempt], bool]
 
 
 @rule
@@ -160,20 +152,6 @@ def asks_by_request_alone(attempt: Attempt) -> bool:
     return nmi and not nmis_allowed(vcpu) and attempt.hw.nmi_request == NmiRequestNeeds.NOTHING
 
 
-@dataclass(frozen=True)
-class Theorem:
-    """A statement about every attempt (``always``) or one about some attempt."""
-
-    name: str
-    predicate: Predicate
-    always: bool = True
-
-    @property
-    def sentence(self) -> str:
-        """The statement, in one sentence."""
-        return " ".join((self.predicate.__doc__ or "").split())
-
-
 THEOREMS: Final = (
     Theorem("agreed-at-first", starts_agreed),
     Theorem("agreed-for-ever", stays_agreed),
@@ -190,36 +168,4 @@ THEOREMS: Final = (
     Theorem("asks-by-request-alone", asks_by_request_alone, always=False),
 )
 
-
-@dataclass(frozen=True)
-class Attack:
-    """An attempt of free variables, and what lifts statements about it."""
-
-    lifter: Lifter
-    attempt: Attempt
-
-    def query(self, theorem: Theorem) -> Query:
-        """Whether there is a counterexample to what is always true, or an example of what can happen."""
-        with self.lifter.resumed():
-            holds = to_expr(theorem.predicate(self.attempt))
-        sought = not_(holds) if theorem.always else holds
-        name = f"secure-avic/integrity/{theorem.name}"
-        return ask(name, theorem.sentence, [sought], "unsat" if theorem.always else "sat")
-
-    def found(self, values: Assignment) -> Attempt:
-        """A solver's assignment as an attempt that runs."""
-        return concrete(self.attempt, values)
-
-
-def attack() -> Attack:
-    """Any attempt at all."""
-    with lifting() as lifter:
-        return Attack(lifter, symbolic(Attempt, {}, "attempt"))
-
-
-def obligations() -> Iterator[Query]:
-    """Every theorem, and that no path was left out of the lifted specification."""
-    any_attack = attack()
-    for theorem in THEOREMS:
-        yield any_attack.query(theorem)
-    yield from lifting_obligations(any_attack.lifter, "secure-avic/integrity/lifting")
+INTEGRITY: Final = Theory("secure-avic/integrity", Attempt, THEOREMS)

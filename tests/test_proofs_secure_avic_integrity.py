@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import pytest
 
 from avicheck.checker.solve import solve
-from avicheck.proofs.secure_avic_integrity import THEOREMS, Attack, Attempt, Theorem, attack, obligations
+from avicheck.proofs.secure_avic_integrity import INTEGRITY, THEOREMS, Attempt
+from avicheck.proofs.theorems import Theorem
 from avicheck.spec import secure_avic_hardware as hardware
 from avicheck.spec.lang import update
 from avicheck.spec.secure_avic import Page, Vcpu
@@ -18,32 +18,26 @@ from avicheck.spec.secure_avic_threats import Actor
 BY_NAME = {theorem.name: theorem for theorem in THEOREMS}
 
 
-@cache
-def any_attack() -> Attack:
-    return attack()
-
-
-def example(theorem: Theorem) -> Attempt:
+def example(theorem: Theorem[Attempt]) -> Attempt:
     """What the solver finds, which must be there."""
-    of = attack()
-    answer = solve(of.query(theorem))
+    answer = solve(INTEGRITY.query(theorem))
     assert answer.status == "sat"
-    return of.found(answer.values)
+    return INTEGRITY.found(theorem, answer.values)
 
 
 @pytest.mark.parametrize("theorem", THEOREMS, ids=lambda theorem: theorem.name)
-def test_theorem_is_decided(theorem: Theorem) -> None:
-    query = any_attack().query(theorem)
+def test_theorem_is_decided(theorem: Theorem[Attempt]) -> None:
+    query = INTEGRITY.query(theorem)
     assert solve(query).status == query.expected
 
 
 @pytest.mark.parametrize("theorem", [t for t in THEOREMS if not t.always], ids=lambda t: t.name)
-def test_example_runs(theorem: Theorem) -> None:
+def test_example_runs(theorem: Theorem[Attempt]) -> None:
     assert theorem.predicate(example(theorem))
 
 
 def test_lifting_is_among_the_obligations() -> None:
-    assert len(list(obligations())) >= len(THEOREMS)
+    assert len(INTEGRITY.obligations()) >= len(THEOREMS)
 
 
 # Faults.
