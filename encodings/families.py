@@ -54,7 +54,8 @@ def _exchange(leaves: Iterable[Leaf], array: str, i: int) -> Exchange:
             pairs.append((leaf.name, names[_moved(leaf.place, array, i)]))
         if leaf.index_of == array:
             values[leaf.name] = ((i, i + 1),)
-        slots = [(slot, leaf.slots.index(_moved(place, array, i))) for slot, place in enumerate(leaf.slots)]
+        others = [(slot, _moved(place, array, i)) for slot, place in enumerate(leaf.slots)]
+        slots = [(slot, leaf.slots.index(place)) for slot, place in others if place in leaf.slots]
         if moved := tuple((FREE + 1 + a, FREE + 1 + b) for a, b in slots if a < b):
             values[leaf.name] = moved
     return Exchange(tuple(pairs), values)
