@@ -13,6 +13,7 @@ from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description, S
 from avicheck.spec.lang import Scope
 from avicheck.spec.secure_avic import NotAllowed, RequestedAfterEntry
 from avicheck.spec.secure_avic_run import (
+    DESTROYER,
     DEVICE,
     DISALLOWED,
     EDGE,
@@ -58,8 +59,8 @@ def quiet(world: World[Savic]) -> bool:
 
 def pending(world: World[Savic]) -> bool:
     """The page has an interrupt to deliver, or KVM has one to request."""
-    deliverable = next_of(world.shared.irr, world.shared.isr) != 0
-    return deliverable or world.shared.kvm_irr != 0
+    shared = world.shared
+    return shared.vmsa and (next_of(shared.irr, shared.isr) != 0 or shared.kvm_irr != 0)
 
 
 # Never.
@@ -144,6 +145,11 @@ def unheard(world: World[Savic]) -> bool:
 def warned(world: World[Savic]) -> bool:
     """KVM has found an interrupt to inject and no vector."""
     return world.shared.warned
+
+
+def enters_without_vmsa(world: World[Savic]) -> bool:
+    """A destroyed vCPU is woken and entered."""
+    return world.shared.failed
 
 
 def line_is_dead(world: World[Savic]) -> bool:
@@ -247,12 +253,15 @@ def initial(scope: Scope, options: frozenset[Enum]) -> list[Savic]:
             request_event=Traffic.EXTINT in options,
             mode=Mode.OUTSIDE_GUEST_MODE,
             asleep=False,
+            request_state=False,
+            vmsa=True,
             line=0,
             remote_irr=0,
             owed=0,
             promised=0,
             raised=0,
             unasked=False,
+            failed=False,
             spurious=0,
             wrong_eoi=False,
             unheard=False,
@@ -280,6 +289,7 @@ ASKED: Final = (
     never("line-is-dead", "No asserted line is blocked for ever by Remote IRR.", line_is_dead),
     never("device-unheard", "KVM refuses no interrupt of a device.", unheard),
     never("injects-nothing", "KVM injects no interrupt without a vector.", warned),
+    never("enters-without-vmsa", "No destroyed vCPU is entered.", enters_without_vmsa),
     sometimes("ipi-served", "IPIs arrive.", ipi_served),
     sometimes("edge-served", "Device interrupts arrive.", edge_served),
     sometimes("refused-is-requested", "Vectors can be requested that are refused.", refused_is_requested),
@@ -320,7 +330,9 @@ def at_rest(world: World[Savic]) -> bool:
     return sleeps(world) and not pending(world) and quiet(world)
 
 
-SECURE_AVIC: Final = Model("secure-avic", Savic, (TARGET, SENDER, DEVICE, WIRES), initial, ASKED, at_rest)
+SECURE_AVIC: Final = Model(
+    "secure-avic", Savic, (TARGET, SENDER, DEVICE, DESTROYER, WIRES), initial, ASKED, at_rest
+)
 
 
 EVERYTHING: Final = frozenset(

@@ -10,6 +10,7 @@ from typing import Final
 from avicheck.spec import secure_avic_host
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.secure_avic_run import (
+    DESTROYER,
     DEVICE,
     DISALLOWED,
     EDGE,
@@ -338,3 +339,26 @@ def device_kick_mode(cpu: Cpu, my: Notice) -> str:
     """Only a vCPU that is in guest mode by now needs an IPI."""
     kicks(cpu)
     return "raise_irq"
+
+
+# The end of a vCPU.
+
+
+@DESTROYER.step(source="sev.c sev_snp_ap_creation: kvm_make_request_and_kick")
+def destroy(cpu: Cpu, my: Nothing) -> None:
+    """The request comes before the kick."""
+    cpu.wait_until(cpu.has(Traffic.DESTROY))
+    cpu.write(Savic.request_state, True)
+
+
+@DESTROYER.step(source="kvm_main.c kvm_vcpu_kick: kvm_vcpu_wake_up")
+def destroyer_kick(cpu: Cpu, my: Nothing) -> str:
+    """Wake the thread, or kick the vCPU."""
+    return wakes(cpu, "destroyer_kick_mode", "done")
+
+
+@DESTROYER.step(source="kvm_main.c kvm_vcpu_kick: kvm_arch_vcpu_should_kick, smp_send_reschedule")
+def destroyer_kick_mode(cpu: Cpu, my: Nothing) -> str:
+    """Only a vCPU that is in guest mode by now needs an IPI."""
+    kicks(cpu)
+    return "done"

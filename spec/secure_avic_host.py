@@ -37,6 +37,8 @@ from avicheck.spec.secure_avic_run import (
 def check_requests(cpu: Cpu, my: Target) -> str:
     """Events are injected only if they were requested."""
     cpu.write(Savic.where, Where.HOST)
+    if cpu.read(Savic.request_state):
+        return "reset"
     return "inject_read" if cpu.test_and_clear(Savic.request_event) else "enter"
 
 
@@ -112,7 +114,10 @@ def cancel(cpu: Cpu, my: Target) -> str:
 
 @TARGET.step(source="sev.c pre_sev_run")
 def read_pending_ipi(cpu: Cpu, my: Target) -> str:
-    """READ_ONCE(sev_savic_has_pending_ipi)."""
+    """-EINVAL without a VMSA; then READ_ONCE(sev_savic_has_pending_ipi)."""
+    if not cpu.read(Savic.vmsa):
+        cpu.write(Savic.failed, True)
+        return "gone"
     pending = cpu.load(Savic.has_pending_ipi)
     return "clear_pending_ipi" if pending and not cpu.has(Fault.STICKY_STAYS) else "vmrun"
 
@@ -211,6 +216,8 @@ def leave(cpu: Cpu, my: Target) -> str:
 def events(cpu: Cpu, my: Target, again: str) -> str:
     """kvm_cpu_has_interrupt: kvm_cpu_has_extint, then protected_apic_has_interrupt: the sticky flag, then
     APIC_IRR at ``again``. History: whether the flag ends HLT for nothing."""
+    if cpu.has(Change.NEEDS_VMSA) and not cpu.read(Savic.vmsa):
+        return "sleep"
     if extint(cpu):
         return "wake"
     if not cpu.has(Fault.NO_PENDING_BARRIER):
@@ -231,7 +238,7 @@ def halt_check(cpu: Cpu, my: Target) -> str:
 @TARGET.step(source="lapic.c kvm_apic_has_interrupt")
 def halt_check_irr(cpu: Cpu, my: Target) -> str:
     """KVM_MP_STATE_HALTED without one."""
-    return "wake" if cpu.load(Savic.kvm_irr) != 0 else "block"
+    return "wake" if cpu.load(Savic.kvm_irr) != 0 or cpu.read(Savic.request_state) else "block"
 
 
 @TARGET.step(source="kvm_main.c kvm_vcpu_block: set_current_state")
@@ -252,7 +259,7 @@ def block_check(cpu: Cpu, my: Target) -> str:
 @TARGET.step(source="lapic.c kvm_apic_has_interrupt")
 def block_check_irr(cpu: Cpu, my: Target) -> str:
     """interrupt_allowed is always 1."""
-    return "wake" if cpu.load(Savic.kvm_irr) != 0 else "sleep"
+    return "wake" if cpu.load(Savic.kvm_irr) != 0 or cpu.read(Savic.request_state) else "sleep"
 
 
 @TARGET.step(source="kvm_main.c kvm_vcpu_block: schedule")
@@ -268,6 +275,27 @@ def wake(cpu: Cpu, my: Target) -> str:
     """HLT ends."""
     cpu.store(Savic.asleep, False)
     return "check_requests"
+
+
+# AP_DESTROY.
+
+
+@TARGET.step(source="x86.c kvm_vcpu_reset, sev.c sev_snp_init_protected_guest_state")
+def reset(cpu: Cpu, my: Target) -> str:
+    """The VMSA is gone, the local APIC is reset, the vCPU halted. The sticky flag stays, and RequestedIRR."""
+    cpu.xchg(Savic.kvm_irr, 0)
+    cpu.write(Savic.request_state, False)
+    cpu.write(Savic.vmsa, False)
+    cpu.write(Savic.owed, 0)
+    cpu.write(Savic.shadow_isr, 0)
+    return "block"
+
+
+@TARGET.step(source="KVM_EXIT_FAIL_ENTRY")
+def gone(cpu: Cpu, my: Target) -> str:
+    """Userspace gives the VM up."""
+    cpu.wait_until(False)
+    return "gone"
 
 
 # VMGEXITs of level-triggered interrupts.

@@ -38,6 +38,7 @@ class Traffic(Enum):
     LEVEL_ONE = "a device raises the IOAPIC's line of vector A"
     LEVEL_TWO = "a device raises the IOAPIC's line of vector B, which is above A"
     EXTINT = "the PIC's output is high all the time, and LVT0 lets it in"
+    DESTROY = "another vCPU destroys the target (SVM_VMGEXIT_AP_DESTROY), as Linux does before kexec"
     ONCE = "each sender sends, and each interrupt comes, only once"
 
 
@@ -107,6 +108,7 @@ class Change(Enum):
     """Changes to the series that would close a finding."""
 
     EXACT_EOI = "the guest's EOI notice names the vector, and the host ends that one"
+    NEEDS_VMSA = "svm_interrupt_allowed() is 0 while the vCPU has no VMSA"
     ONE_LEVEL = "no level-triggered vector is requested while another one is in the shadow ISR"
 
 
@@ -176,6 +178,10 @@ class Savic:
     mode: Var[Mode]
     asleep: Var[bool]
     """The thread's task state is TASK_INTERRUPTIBLE."""
+    request_state: Reg[bool]
+    """KVM_REQ_UPDATE_PROTECTED_GUEST_STATE: the VMSA is to be replaced, here by none."""
+    vmsa: Reg[bool]
+    """The vCPU has a VMSA."""
     line: Reg[Vectors]
     remote_irr: Reg[Vectors]
     owed: Reg[Vectors]
@@ -186,6 +192,8 @@ class Savic:
     """History: it has been set in IRR, and not been delivered since."""
     unasked: Reg[bool]
     """History: a VMRUN has taken a vector in that KVM had not accepted since the last time."""
+    failed: Reg[bool]
+    """History: an entry without a VMSA, which ends the VM (KVM_EXIT_FAIL_ENTRY)."""
     spurious: Reg[Few]
     """History: how often the sticky flag ended HLT for nothing since the last notice of an IPI."""
     wrong_eoi: Reg[bool]
@@ -238,6 +246,7 @@ class Nothing:
 TARGET: Final = Thread("target", Target, source="arch/x86/kvm/x86.c vcpu_enter_guest")
 SENDER: Final = Thread("sender", Notice, count="senders", source="x2apic_savic.c savic_icr_write")
 DEVICE: Final = Thread("device", Notice, source="lapic.c __apic_accept_irq")
+DESTROYER: Final = Thread("destroyer", Nothing, buffered=False, source="sev.c sev_snp_ap_creation")
 WIRES: Final = Thread("wires", Nothing, buffered=False, source="Secure AVIC hardware")
 
 

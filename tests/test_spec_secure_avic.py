@@ -119,9 +119,10 @@ def test_situation_is_reached(name: str) -> None:
 def test_every_step_can_happen() -> None:
     """Those of open points and faults only there."""
     usual = explore(system({IPIS, ONCE, *DEVICES, Traffic.LEVEL_ONE}), properties=["sleeps-on"])
+    ended = explore(system({IPIS, ONCE, Traffic.DESTROY}), properties=["sleeps-on"])
     notices = explore(system({Traffic.LEVEL_ONE, Tmr.TMR_IS_RIGHT}), properties=["sleeps-on"])
-    silent = set(usual.never_fired) & set(notices.never_fired)
-    elsewhere = {"vmrun_write", "halt_exits", "nest", "late", "raise_b"}
+    silent = set(usual.never_fired) & set(notices.never_fired) & set(ended.never_fired)
+    elsewhere = {"vmrun_write", "halt_exits", "nest", "late", "raise_b", "gone"}
     assert {name.partition(".")[2] for name in silent} == elsewhere
 
 
@@ -173,6 +174,23 @@ def test_change_closes_it(change: Change, gate: Gate) -> None:
 
 def test_one_level_line_alone_is_right() -> None:
     assert violated({Traffic.LEVEL_ONE, Tmr.TMR_IS_RIGHT}) == {}
+
+
+# A vCPU that is destroyed.
+
+
+def without_vmsa(*options: Enum) -> Verdict:
+    system_ = system({IPIS, Traffic.DESTROY, *options})
+    return explore(system_, properties=["enters-without-vmsa"], stop="first").results[0].verdict
+
+
+def test_destroyed_vcpu_is_entered() -> None:
+    """interrupt_allowed is always 1, and the sticky flag survives the reset: KVM_EXIT_FAIL_ENTRY."""
+    assert without_vmsa() is Verdict.VIOLATED
+
+
+def test_destroyed_vcpu_is_not_entered_if_that_needs_a_vmsa() -> None:
+    assert without_vmsa(Change.NEEDS_VMSA) is Verdict.HOLDS
 
 
 # Faults.

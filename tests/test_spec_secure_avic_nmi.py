@@ -54,7 +54,7 @@ def test_two_nmis_of_the_host_can_wait() -> None:
 
 
 def test_nmi_that_is_injected_again_is_taken_twice() -> None:
-    """Patch 11/17: svm_inject_nmi sets V_NMI_PENDING for an NMI that the hardware delivers again by itself."""
+    """Patch 11/17: svm_inject_nmi sets V_NMI_PENDING for what the hardware delivers again by itself."""
     found = explore(machine(NMI_MODEL, {}, "sc", {ExitIntInfo.REPORTED}), properties=["extra-nmi"])
     run = found.results[0].run
     assert run is not None
