@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import random
+import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -85,34 +87,31 @@ class Simulation:
         """What can happen next."""
         if not walk.states:
             return list(self._beginnings())
-        encoding, before, found = self.instance.encoding, walk.states[-1], []
-        for action, world in encoding.machine.successors(encoding.state(before)):
-            after = encoding.values(world)
-            told = self.words.told(0, self.words.transitions[action.name], before, after)
-            found.append(Option(action.name, after, tuple(told.lines)))
-        return found
+        before = walk.states[-1]
+        return [Option(name, after, self._effects(name, before, after)) for name, after in self._next(before)]
 
     def violated(self, walk: Walk) -> list[Property]:
         """The watched properties that are violated in the last state, or reached."""
-        if not walk.states:
-            return []
-        holds = evaluate([prop.holds for prop in self.watched], walk.states[-1])
-        return [
-            prop
-            for prop, value in zip(self.watched, holds, strict=True)
-            if bool(value) != (prop.kind == "always")
-        ]
+        return self._violated(walk.states[-1]) if walk.states else []
 
-    def wander(self, walk: Walk, steps: int, rng: random.Random) -> Iterator[Walk]:
-        """Go on at random, step by step: so many, or fewer if a watched property is decided or nothing can
-        happen. An initial state, where it is still to be chosen, is no step."""
-        for _ in range(steps if walk.states else steps + 1):
-            options = self.options(walk)
-            if not options:
+    def wander(self, walk: Walk, steps: int, rng: random.Random) -> Iterator[Option]:
+        """Steps at random: so many, or fewer if a watched property is decided or nothing can happen. An
+        initial state, where it is still to be chosen, is no step."""
+        if walk.states:
+            state = walk.states[-1]
+        else:
+            begin = rng.choice(list(self._beginnings()))
+            state = begin.after
+            yield begin
+            if self._violated(state):
                 return
-            walk = taken(walk, options[rng.randrange(len(options))])
-            yield walk
-            if self.violated(walk):
+        for _ in range(steps):
+            following = self._next(state)
+            if not following:
+                return
+            name, state = rng.choice(following)
+            yield Option(name, state, ())
+            if self._violated(state):
                 return
 
     def trace(self, walk: Walk) -> Trace:
@@ -126,6 +125,19 @@ class Simulation:
         encoding = self.instance.encoding
         return [encoding.values(world) for world in encoding.machine.initial]
 
+    def _next(self, state: Values) -> list[tuple[str, Values]]:
+        encoding = self.instance.encoding
+        following = encoding.machine.successors(encoding.state(state))
+        return [(action.name, encoding.values(world)) for action, world in following]
+
+    def _effects(self, name: str, before: Values, after: Values) -> tuple[str, ...]:
+        return tuple(self.words.told(0, self.words.transitions[name], before, after).lines)
+
+    def _violated(self, state: Values) -> list[Property]:
+        holds = evaluate([prop.holds for prop in self.watched], state)
+        both = zip(self.watched, holds, strict=True)
+        return [prop for prop, value in both if bool(value) != (prop.kind == "always")]
+
     def _beginnings(self) -> Iterator[Option]:
         initial = self._initial()
         differ = [name for name in self.words.variables if len({state[name] for state in initial}) > 1]
@@ -133,10 +145,21 @@ class Simulation:
             yield Option(f"initial state {number}", state, tuple(self.words.equations(differ, state)))
 
 
-def taken(walk: Walk, option: Option) -> Walk:
-    """The way with one step more, or with its initial state."""
-    fired = (*walk.fired, option.name) if walk.states else ()
-    return Walk((*walk.states, option.after), fired)
+def taken(walk: Walk, *options: Option) -> Walk:
+    """The way with some steps more; the first may be its initial state."""
+    states = (*walk.states, *(option.after for option in options))
+    names = [option.name for option in options]
+    return Walk(states, (*walk.fired, *(names if walk.states else names[1:])))
+
+
+def wandered(walk: Walk, options: Iterable[Option]) -> tuple[Walk, bool]:
+    """The way with the steps that come until there are no more, or an interrupt; whether there was one."""
+    gone: list[Option] = []
+    try:
+        gone.extend(options)
+    except KeyboardInterrupt:
+        return taken(walk, *gone), True
+    return taken(walk, *gone), False
 
 
 def undone(walk: Walk) -> Walk:
@@ -235,12 +258,8 @@ def watched(instance: Instance, name: str | None) -> list[Property]:
 
 def _at_random(simulation: Simulation, rng: random.Random, steps: int, save: Path | None, json_: bool) -> int:
     walk, interrupted = simulation.start(), False
-    try:
-        if not simulation.violated(walk):
-            for further in simulation.wander(walk, steps, rng):
-                walk = further
-    except KeyboardInterrupt:
-        interrupted = True
+    if not simulation.violated(walk):
+        walk, interrupted = wandered(walk, simulation.wander(walk, steps, rng))
     made = simulation.trace(walk)
     click.echo(trace.text(made) if json_ else _shown(made), nl=False)
     _save(simulation, walk, save)
@@ -257,6 +276,16 @@ def _save(simulation: Simulation, walk: Walk, file: Path | None) -> None:
     if file is not None:
         write_new(file, trace.text(simulation.trace(walk)), "--save")
         click.echo(f"Saved: {file}", err=True)
+
+
+def _prepare_input() -> None:
+    """Make input that is no text readable, edit what is typed, and let an interrupt end the reading."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="backslashreplace")
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            with suppress(ImportError):
+                import readline  # noqa: F401  # is all it takes
+    signal.siginterrupt(signal.SIGINT, True)  # z3 leaves it otherwise
 
 
 def _read() -> str | None:
@@ -283,8 +312,7 @@ class _Prompt:
     def run(self) -> int:
         """Talk until the end of the input, ``q`` or an interrupt. Returns the exit code."""
         click.echo("\n".join(heading(self.simulation.instance, WIDTH)))
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(errors="backslashreplace")
+        _prepare_input()
         try:
             self.show()
             while self.answered():
@@ -361,10 +389,8 @@ class _Prompt:
         steps = _number(argument)
         if not 1 <= steps <= _MOST:
             raise InputError("r", f"followed by a number from 1 to {_MOST}", _given(argument))
-        try:
-            for further in self.simulation.wander(self.walk, steps, self.rng):
-                self.walk = further
-        except KeyboardInterrupt:
+        self.walk, interrupted = wandered(self.walk, self.simulation.wander(self.walk, steps, self.rng))
+        if interrupted:
             click.echo()
 
     def trace(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from syrupy.assertion import SnapshotAssertion
 from avicheck.checker import simulate, systems
 from avicheck.checker.cli import main
 from avicheck.checker.errors import InputError
-from avicheck.checker.simulate import HELP, Option, Simulation, Walk, chosen, taken, undone, watched
+from avicheck.checker.simulate import HELP, Option, Simulation, Walk, chosen, taken, undone, wandered, watched
 from avicheck.checker.systems import Choices, instance
 from avicheck.checker.trace import load
 from avicheck.checker.trace_replay import replayed
@@ -48,6 +50,11 @@ def simulation(name: str, choices: Choices | None = None) -> Simulation:
     return Simulation(made, watched(made, None))
 
 
+def gone(shown: Simulation, steps: int, seed: int) -> Walk:
+    """A walk at random from the beginning."""
+    return wandered(shown.start(), shown.wander(shown.start(), steps, random.Random(seed)))[0]
+
+
 # What can happen.
 
 
@@ -55,7 +62,9 @@ def simulation(name: str, choices: Choices | None = None) -> Simulation:
 @given(st.integers(0, 999), st.sampled_from(["sc", "tso"]))
 def test_the_options_are_the_system_s_successors(seed: int, memory: str) -> None:
     shown = simulation("peterson", Choices(memory="tso" if memory == "tso" else "sc"))
-    for walk in shown.wander(shown.start(), 12, random.Random(seed)):
+    walk = shown.start()
+    for step in shown.wander(walk, 12, random.Random(seed)):
+        walk = taken(walk, step)
         options = [(option.name, option.after) for option in shown.options(walk)]
         reached = successors(shown.instance.system, walk.states[-1])
         assert options == [(step.name, after) for step, after in reached]
@@ -80,13 +89,13 @@ def test_a_step_taken_and_undone_is_as_if_it_was_not() -> None:
 
 def test_the_seed_decides_a_random_walk() -> None:
     shown = simulation("peterson")
-    walks = [list(shown.wander(shown.start(), 20, random.Random(seed)))[-1] for seed in (1, 1, 2)]
+    walks = [gone(shown, 20, seed) for seed in (1, 1, 2)]
     assert walks[0] == walks[1] != walks[2]
 
 
 def test_a_random_walk_ends_where_a_property_is_violated() -> None:
     shown = simulation("shelf")
-    walk = list(shown.wander(Walk(), 500, random.Random(3)))[-1]
+    walk = gone(shown, 500, 3)
     assert [prop.name for prop in shown.violated(walk)] == ["light"]
     assert not shown.violated(undone(walk))
 
@@ -94,14 +103,14 @@ def test_a_random_walk_ends_where_a_property_is_violated() -> None:
 def test_a_random_walk_ends_where_nothing_can_happen() -> None:
     shown = simulation("philosophers")
     shown.watched = []
-    walk = list(shown.wander(shown.start(), 5_000, random.Random(0)))[-1]
+    walk = gone(shown, 5_000, 0)
     assert shown.options(walk) == []
 
 
 def test_a_watched_witness_is_reached() -> None:
     made = instance("shelf")
     shown = Simulation(made, watched(made, "marked"))
-    walk = list(shown.wander(Walk(), 500, random.Random(0)))[-1]
+    walk = gone(shown, 500, 0)
     assert walk.states[-1]["marked"] == 1
 
 
@@ -230,28 +239,26 @@ def test_input_that_is_no_text_is_a_wrong_answer() -> None:
     assert "Answer must be a number" in result.stdout
 
 
-def test_an_interrupt_keeps_what_there_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_interrupt_keeps_what_there_is(terminal: bool, tmp_path: Path) -> None:
     file = tmp_path / "t.json"
     command = [sys.executable, "-m", "avicheck.checker", "simulate", "apic-map-life", "--save", str(file)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("1\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            if "after 1 step" in line:
-                break
-        os.kill(process.pid, signal.SIGINT)
+    (hear, out), (from_us, say) = os.pipe(), os.pipe()
+    if terminal:
+        hear, out = pty.openpty()
+        say = from_us = out
+    with subprocess.Popen(command, stdin=from_us, stdout=out, stderr=subprocess.PIPE, text=True) as process:
+        os.write(hear if terminal else say, b"1\n")
+        heard = b""
+        while not heard.partition(b"after 1 step")[2].endswith(b"> "):
+            heard += os.read(hear, 1 << 16)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
+    for descriptor in {hear, out, from_us, say}:
+        os.close(descriptor)
     assert (process.returncode, errors) == (5, f"Saved: {file}\n")
-    assert load_outside(file) == ["vcpu[0].change(what=DISABLE)"]
-
-
-def load_outside(file: Path) -> list[str]:
-    steps: list[str] = json.loads(file.read_text())["steps"]
-    return steps
+    assert json.loads(file.read_text())["steps"] == ["vcpu[0].change(what=DISABLE)"]
 
 
 def test_an_interrupt_ends_a_random_walk_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
