@@ -1,20 +1,15 @@
-"""The explicit engine on one property of any kind, with a limit of time."""
+"""The explicit engine on one property of any kind, with limits."""
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 
 from avicheck.checker.engine import EngineResult
-from avicheck.checker.explore import ENGINE, Progress, explore
+from avicheck.checker.explore import explore
 from avicheck.checker.verdict import Verdict
-from avicheck.encodings.reachability import confirm, question
+from avicheck.encodings.reachability import confirm
 from avicheck.encodings.transition import Property, ReplayError, TransitionSystem
-
-
-class _OutOfTimeError(Exception):
-    """The limit is reached; the argument is how far the exploration is."""
 
 
 def explicit(
@@ -25,37 +20,25 @@ def explicit(
     max_states: int | None = None,
     max_memory: int | None = None,
 ) -> EngineResult:
-    """Explore a system until a property is decided. A ``leads-to`` property is decided on the system
-    that ``liveness.always_property`` makes, with the states of that. ``InputError`` like ``explore``."""
-    start = time.monotonic()
-    asks = question(system, asked)
-    sought = Property(asked.name, "never", asks.goal) if asked.kind == "leads-to" else asked
+    """Decide a property by exploration, within ``limit`` seconds: a ``leads-to`` property like
+    ``fair_lasso``, others like ``explore``. Runs are confirmed."""
+    if asked.kind == "leads-to":
+        from avicheck.checker.fair_lasso import fair_lasso
 
-    def on_progress(progress: Progress) -> None:
-        if time.monotonic() - start > limit:
-            raise _OutOfTimeError(progress)
-
-    try:
+        found = fair_lasso(system, asked, limit=limit, max_states=max_states, max_memory=max_memory)
+    else:
         (found,) = explore(
-            replace(asks.system, properties=(sought,)),
+            replace(system, properties=(asked,)),
             properties=[asked.name],
             stop="all",
             max_states=max_states,
             max_memory=max_memory,
-            on_progress=on_progress,
+            max_seconds=limit,
         ).results
-        if found.run is None:
-            return found
-        run = asks.run_of(found.run)
-        confirm(system, asked, run)
-        return replace(found, run=run, depth=len(run.fired))
-    except _OutOfTimeError as error:
-        (reached,) = error.args
-        detail = f"stopped at the limit of {limit:g} s: all states up to depth {reached.depth} were seen"
-        seconds = time.monotonic() - start
-        return EngineResult(
-            ENGINE, asked.name, Verdict.UNKNOWN, None, reached.states, None, reached.depth, seconds, detail
-        )
+    if found.run is None:
+        return found
+    try:
+        confirm(system, asked, found.run)
     except ReplayError as error:
-        detail, seconds = f"the run found is none: {error}", time.monotonic() - start
-        return EngineResult(ENGINE, asked.name, Verdict.TOOL_ERROR, None, None, None, None, seconds, detail)
+        return replace(found, verdict=Verdict.TOOL_ERROR, run=None, detail=f"the run found is none: {error}")
+    return found

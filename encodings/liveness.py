@@ -22,16 +22,23 @@ _MOVED: Final = "loop:moved"
 _SAVE: Final = "loop:begin"
 
 
+def target_of(system: TransitionSystem, asked: Property) -> Expr:
+    """The target of a ``leads-to`` property. ValueError if it has none, or names a transition that there
+    is not."""
+    if asked.kind != "leads-to" or asked.target is None:
+        raise ValueError(f"Property {asked.name} must be leads-to with a target, not {asked.kind}")
+    names = {transition.name for transition in system.transitions}
+    for name in (*asked.weak_fairness, *asked.strong_fairness):
+        if name not in names:
+            raise ValueError(f"Fairness of {asked.name} must be of a transition, not of {name}")
+    return asked.target
+
+
 def always_property(system: TransitionSystem, asked: Property) -> tuple[TransitionSystem, Property]:
     """A system with an ``always`` property that holds in it exactly if a ``leads-to`` property holds in
-    ``system``. ValueError if the property has no target, or names a transition that there is not."""
-    target = asked.target
-    if asked.kind != "leads-to" or target is None:
-        raise ValueError(f"Property {asked.name} must be leads-to with a target, not {asked.kind}")
+    ``system``. ValueError like ``target_of``."""
+    target = target_of(system, asked)
     steps = {transition.name: transition for transition in system.transitions}
-    for name in (*asked.weak_fairness, *asked.strong_fairness):
-        if name not in steps:
-            raise ValueError(f"Fairness of {asked.name} must be of a transition, not of {name}")
     looping, before = bool_var(_LOOPING), bool_var(_ASKED)
     pending = and_(or_(before, asked.holds), not_(target))
     copies = {var.name: replace(var, name=f"loop:{var.name}") for var in system.variables}
