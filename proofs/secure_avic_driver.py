@@ -1,4 +1,4 @@
-"""That the guest's driver finds the backing page of the CPU it sends an IPI to: only if APIC IDs are dense."""
+"""That the guest's driver finds the backing page that an IPI is for: only if APIC IDs are dense."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Whose backing page the guest's driver writes for an IPI (arch/x86/kernel/apic/x2apic_savic.c).
 
-savic_send_ipi() turns a CPU into its APIC ID; send_ipi_dest() uses that ID to find a page in an array that has
-one for each CPU number. The host wakes the vCPU that has the APIC ID.
+savic_send_ipi() turns a CPU into its APIC ID; send_ipi_dest() uses that ID to find a page in an array that
+has one for each CPU number. The host wakes the vCPU that has the APIC ID.
 """
 
 from __future__ import annotations
@@ -52,10 +52,7 @@ def distinct(cpus: Cpus) -> bool:
 def dense(cpus: Cpus) -> bool:
     """Every CPU's APIC ID is its number."""
     found = ids(cpus)
-    for i in range(CPUS):
-        if found[i] != i:
-            return False
-    return True
+    return all(found[i] == i for i in range(CPUS))
 
 
 @rule
