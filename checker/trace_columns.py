@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _GAP: Final = 2
 _STAIR: Final = 4
 _LEAST: Final = 40
 _UNBROKEN: Final = "\N{NO-BREAK SPACE}"
+_VERB: Final = re.compile(" (->|=|stays|is) ")
+"""What a line in a column does not end with."""
 
 
 def trace_lines(instance: Instance, asked: Property | str | None, run: Run, width: int = WIDTH) -> list[str]:
@@ -150,7 +153,7 @@ class _Columns:
         """A text in a thread's column, so far indented; the number is at the beginning of the line."""
         start = self.starts[thread]
         room = self.widths[thread] - indent
-        lines = wrapped(text.replace(" -> ", f" ->{_UNBROKEN}"), room)
+        lines = wrapped(_VERB.sub(rf" \1{_UNBROKEN}", text), room)
         return [f"{number if i == 0 else '':{start + indent}}{line}" for i, line in enumerate(lines)]
 
 

@@ -119,8 +119,8 @@ def mermaid(shown: Trace) -> str:
         if step.number - 1 == run.loop:
             lines.append("    loop for ever")
         lines.append(f"    {_message(step, names[step.thread])}")
-    if run.loop is not None and run.loop < len(told):
-        lines.append("    end")
+    if run.loop is not None:
+        lines.append("    end" if run.loop < len(told) else f"    Note over {over}: Here it stays for ever.")
     if shown.claim is not None:
         why = [line for sentence in explained(words, shown.claim, run) for line in wrapped(sentence, _NOTE)]
         lines.append(f"    Note over {over}: {_mermaid(why)}")

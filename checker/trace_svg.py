@@ -80,7 +80,7 @@ def svg(shown: Trace) -> str:
     parts += _lifelines(lanes, top, y)
     parts += steps
     if run.loop is not None:
-        parts += _loop(begins, y)
+        parts += _loop(begins if run.loop < len(rows) else y, y)
         y += _LINE
     parts += [_line(_PAD, y + (i + 2) * _LINE, text, "why") for i, text in enumerate(why)]
     return _document(width, y + (len(why) + 3) * _LINE, parts)
@@ -158,7 +158,9 @@ def _lifelines(lanes: list[_Lane], top: float, bottom: float) -> Iterator[str]:
 def _loop(begins: float, ends: float) -> Iterator[str]:
     """An arrow back to where the loop begins, at the left."""
     x, far = _MARGIN - 14, _MARGIN - 24
-    yield (f'<path class="loop" d="M{x} {ends:g} H{far} V{begins + 10:g} H{x}" marker-end="url(#back)"/>')
+    yield (
+        f'<path class="loop" d="M{x} {ends:g} H{far} V{min(begins + 10, ends - 6):g} H{x}" marker-end="url(#back)"/>'
+    )
     yield _line(_PAD, ends + _LINE, "for ever", "why")
 
 

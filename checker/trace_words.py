@@ -113,7 +113,9 @@ class Words:
         for name in names:
             thread, buffer, _ = name.partition(".buffer[")
             if buffer:
-                found[f"{thread}'s store buffer {verb} {self.shown_buffer(thread, state)}"] = None
+                full = bool(self.buffer(thread, state))
+                waits = f"{verb} {self.shown_buffer(thread, state)}" if full else "is empty"
+                found[f"{thread}'s store buffer {waits}"] = None
             elif name.endswith(".pc") and name.removesuffix(".pc") in self._kinds:
                 found[self.place(name.removesuffix(".pc"), state)] = None
             else:

@@ -95,6 +95,31 @@ def test_json_is_the_file() -> None:
     assert FORMS["json"](sample("shelf")) == text(sample("shelf"))
 
 
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("columns", "-- Here it stays for ever --"),
+        ("diff", "(the loop begins)"),
+        ("mermaid", "Here it stays for ever."),
+        ("itf", '"loop": 2'),
+        ("svg", "for ever"),
+    ],
+)
+def test_a_run_may_stay_where_it_ends(form: str, says: str) -> None:
+    shown = sample("dining")
+    assert says in FORMS[form](replace(shown, run=replace(shown.run, loop=2)))
+
+
+@pytest.mark.parametrize(
+    ("form", "says"), [("columns", "-- And again from step 2 --"), ("full", "1  station[0]")]
+)
+def test_a_loop_may_begin_later(form: str, says: str) -> None:
+    shown = sample("token-ring")
+    run = shown.run
+    turned = Run((*run.states, run.states[1]), (*run.fired, run.fired[0]), 1)
+    assert says in FORMS[form](replace(shown, run=turned))
+
+
 # ITF.
 
 
