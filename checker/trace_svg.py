@@ -157,10 +157,8 @@ def _lifelines(lanes: list[_Lane], top: float, bottom: float) -> Iterator[str]:
 
 def _loop(begins: float, ends: float) -> Iterator[str]:
     """An arrow back to where the loop begins, at the left."""
-    x, far = _MARGIN - 14, _MARGIN - 24
-    yield (
-        f'<path class="loop" d="M{x} {ends:g} H{far} V{min(begins + 10, ends - 6):g} H{x}" marker-end="url(#back)"/>'
-    )
+    x, far, top = _MARGIN - 14, _MARGIN - 24, min(begins + 10, ends - 6)
+    yield f'<path class="loop" d="M{x} {ends:g} H{far} V{top:g} H{x}" marker-end="url(#back)"/>'
     yield _line(_PAD, ends + _LINE, "for ever", "why")
 
 
