@@ -17,6 +17,7 @@ from avicheck.checker.claims import lift_model
 from avicheck.checker.cli import main
 from avicheck.checker.config import loads, to_kvm, to_request
 from avicheck.checker.find import WIDTH
+from avicheck.checker.systems import registered
 from avicheck.spec.apic_map_model import Case, outcome
 from avicheck.spec.kernels import KERNELS
 
@@ -205,7 +206,7 @@ def test_contradictory_assumptions_are_refused(assumed: tuple[str, ...]) -> None
     [
         (
             ("apic-mpa", "True"),
-            'model must be one of apic-map, apic-map-life, not "apic-mpa"; did you mean apic-map?',
+            f'model must be one of apic-map, {", ".join(registered())}, not "apic-mpa"; did you mean apic-map?',
         ),
         (("apic-map", "fast.accepted"), "Expression must be a condition, true or false, not a number"),
         (

@@ -33,6 +33,20 @@ def test_registered_models_are_those_of_the_entry_points(monkeypatch: pytest.Mon
         registered.cache_clear()
 
 
+def test_every_registered_model_is_found_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert {name: systems.description(name).model.name for name in registered()} == {
+        name: name for name in registered()
+    }
+
+
+def test_every_registered_model_can_be_built_as_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for name in registered():
+        for kernel in systems.description(name).kernels:
+            assert instance(name, Choices(kernel)).kernel == kernel
+
+
 def test_what_is_left_out_is_the_model_s_own_choice() -> None:
     usual = instance("counter")
     assert (usual.kernel, usual.scope, usual.memory) == ("new", {"counters": 1, "limit": 3}, "sc")
