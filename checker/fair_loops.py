@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Numbers: TypeAlias = NDArray[np.int32]
     Flags: TypeAlias = NDArray[np.bool_]
 
-EXACT: Final = 300_000
-"""Pairs of a state and what has been done that the search for shortest loops looks at: within a second."""
+EXACT: Final = 100_000
+"""Pairs of a state and what has been done that the search for shortest loops looks at: a second or two."""
 
 
 @dataclass(frozen=True)
