@@ -156,7 +156,8 @@ def line_is_dead(world: World[Savic]) -> bool:
     """P-L3: Remote IRR blocks an asserted line, and its vector is nowhere: nobody will ever end it."""
     shared, thread = world.shared, target(world)
     somewhere = shared.kvm_irr | shared.requested_irr | shared.irr | shared.isr
-    stuck = shared.remote_irr & shared.line & ~somewhere & LEVELS
+    expected = LEVEL_A if world.has(Traffic.WITHDRAWN) else LEVELS
+    stuck = shared.remote_irr & shared.line & ~somewhere & expected
     away = thread.at("eoi", "ended", "rte", "reaccept", "rewrites", "leave")
     return stuck != 0 and not away and world.of(DEVICE)[0].at("raise_irq") and thread.at("runs", "sleep")
 

@@ -11,6 +11,7 @@ from avicheck.spec.lang import at_most
 from avicheck.spec.secure_avic import NotAllowed, RequestedAfterEntry
 from avicheck.spec.secure_avic_run import (
     ALLOWED,
+    LEVEL_B,
     LEVELS,
     TARGET,
     Change,
@@ -135,8 +136,14 @@ def asked(cpu: Cpu) -> int:
     """What the host requests and the guest allows."""
     if not cpu.read(Savic.update_irr):
         return 0
-    allowed = 31 if cpu.has(Fault.NO_FILTER) else ALLOWED
-    return cpu.read(Savic.requested_irr) & allowed
+    return cpu.read(Savic.requested_irr) & allowed(cpu)
+
+
+def allowed(cpu: Cpu) -> int:
+    """ALLOWED_IRR."""
+    if cpu.has(Fault.NO_FILTER):
+        return 31
+    return ALLOWED & ~LEVEL_B if cpu.has(Traffic.WITHDRAWN) else ALLOWED
 
 
 def used(cpu: Cpu) -> None:
@@ -147,7 +154,7 @@ def used(cpu: Cpu) -> None:
     cpu.write(Savic.promised, cpu.read(Savic.promised) & ~requested)
     cpu.write(Savic.update_irr, False)
     if not cpu.has(RequestedAfterEntry.REQUESTED_STAYS):
-        left = requested & ~ALLOWED if cpu.has(NotAllowed.LEFT_REQUESTED) else 0
+        left = requested & ~allowed(cpu) if cpu.has(NotAllowed.LEFT_REQUESTED) else 0
         cpu.write(Savic.requested_irr, left)
 
 

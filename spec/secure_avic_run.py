@@ -37,6 +37,7 @@ class Traffic(Enum):
     REFUSED = "a device sends an interrupt that the guest does not allow"
     LEVEL_ONE = "a device raises the IOAPIC's line of vector A"
     LEVEL_TWO = "a device raises the IOAPIC's line of vector B, which is above A"
+    WITHDRAWN = "the guest has withdrawn vector B from ALLOWED_IRR, though its line may still be raised"
     EXTINT = "the PIC's output is high all the time, and LVT0 lets it in"
     DESTROY = "another vCPU destroys the target (SVM_VMGEXIT_AP_DESTROY), as Linux does before kexec"
     ONCE = "each sender sends, and each interrupt comes, only once"

@@ -1,0 +1,197 @@
+"""The claims about AMD's Secure AVIC in KVM (RFC v2), one by one, and how each is decided.
+
+SAV-C names are those of the series' own claims, P- names those of the properties, F- names our findings. A
+claim that a change closes stands next to the same claim with the change. ``expected`` is what was found; a
+test decides every claim anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from avicheck.checker.engine import EngineResult
+from avicheck.checker.engines import Limits, check
+from avicheck.checker.verdict import Verdict
+from avicheck.encodings.machine import machine
+from avicheck.spec.machine import MemoryModel
+from avicheck.spec.secure_avic import NmiNotAllowed, NmiRequestNeeds, NotAllowed, RequestedAfterEntry
+from avicheck.spec.secure_avic_asked import SECURE_AVIC
+from avicheck.spec.secure_avic_move import MOVE_MODEL, MoveChange
+from avicheck.spec.secure_avic_nmi import NMI_MODEL, AllowedNmi, Complete, ExitIntInfo, NmiChange
+from avicheck.spec.secure_avic_run import (
+    Change,
+    EntryFence,
+    Fault,
+    Gate,
+    HaltTest,
+    Intercept,
+    IrrUpdate,
+    Series,
+    SpivNotice,
+    Tmr,
+    Traffic,
+)
+from avicheck.spec.threads import Model
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A property of a concurrent model, with the options that it is built with and what is expected."""
+
+    name: str
+    asked: str
+    options: frozenset[Enum]
+    expected: Verdict
+    memory: MemoryModel = "sc"
+    senders: int = 1
+    model: Model[Any] = SECURE_AVIC
+
+    @property
+    def assuming(self) -> str:
+        """The options, other than the defaults, by name."""
+        return (
+            ", ".join(sorted(option.name.lower().replace("_", "-") for option in self.options)) or "defaults"
+        )
+
+    def decide(self, limits: Limits | None = None) -> EngineResult:
+        """Every reachable state of the claim's scope is gone through, unless a run decides before."""
+        system = machine(self.model, self._scope, self.memory, self.options)
+        return check(system, self.asked, "explicit", limits or Limits())
+
+    @property
+    def _scope(self) -> dict[str, int]:
+        return {"senders": self.senders, "store_buffer": 2} if self.model is SECURE_AVIC else {}
+
+
+def holds(name: str, asked: str, options: Iterable[Enum], **given: Any) -> Claim:
+    """A claim that holds in its scope."""
+    return Claim(name, asked, frozenset(options), Verdict.HOLDS, **given)
+
+
+def fails(name: str, asked: str, options: Iterable[Enum], **given: Any) -> Claim:
+    """A claim that is violated."""
+    return Claim(name, asked, frozenset(options), Verdict.VIOLATED, **given)
+
+
+IPIS: Final = {Traffic.IPIS}
+DEVICES: Final = {Traffic.EDGES, Traffic.REFUSED}
+LEVELS: Final = {Traffic.LEVEL_ONE, Traffic.LEVEL_TWO}
+NOTICES: Final = {*LEVELS, Tmr.TMR_IS_RIGHT}
+WITHDRAWN: Final = {*NOTICES, Traffic.WITHDRAWN}
+REPORTED: Final = {ExitIntInfo.REPORTED}
+ONCE: Final = Traffic.ONCE
+TSO: Final[MemoryModel] = "tso"
+
+IPI_CLAIMS: Final = (
+    holds("SAV-C01", "sleeps-on", IPIS, senders=2),
+    holds("SAV-C01", "sleeps-on", IPIS, senders=2, memory=TSO),
+    fails("SAV-C01 without the flag", "sleeps-on", {*IPIS, Fault.NO_STICKY}),
+    holds("SAV-C02", "runs-on", IPIS, senders=2, memory=TSO),
+    fails("SAV-C02 without the doorbell", "runs-on", {*IPIS, Fault.NO_DOORBELL}),
+    fails("SAV-C02 if VMRUN overtakes stores", "sleeps-on", {*IPIS, EntryFence.ENTRY_OVERTAKES}, memory=TSO),
+    fails("SAV-C03 with plain HLT", "sleeps-on", {*IPIS, Intercept.PLAIN_HLT}),
+    fails("SAV-C04 by the letter", "litmus", IPIS),
+    holds("SAV-C04 by its purpose", "litmus-unserved", IPIS, memory=TSO),
+    fails("SAV-C04 without the sender's barrier", "sleeps-on", {*IPIS, Fault.NO_ICR_BARRIER}, memory=TSO),
+    holds("SAV-C04 without smp_mb", "sleeps-on", {*IPIS, Fault.NO_PENDING_BARRIER}, memory=TSO),
+    holds("SAV-C05 without the state's", "sleeps-on", {*IPIS, Fault.NO_STATE_BARRIER}, memory=TSO),
+    fails(
+        "SAV-C05 without either",
+        "sleeps-on",
+        {*IPIS, Fault.NO_PENDING_BARRIER, Fault.NO_STATE_BARRIER},
+        memory=TSO,
+    ),
+    fails("SAV-C06 with an exit in between", "sleeps-on", {*IPIS, HaltTest.TEST_IS_NOT_ATOMIC}),
+    holds("SAV-C07", "wakes-twice", IPIS, senders=2),
+    fails("SAV-C07 without clearing", "wakes-twice", {*IPIS, Fault.STICKY_STAYS}),
+    holds("P-S9", "lost-in-page", IPIS, senders=2, memory=TSO),
+    fails("P-S9 if IRR is updated in two steps", "lost-in-page", {*IPIS, IrrUpdate.UPDATE_SPLIT}),
+    fails("P-S9 if the notice comes first", "sleeps-on", {*IPIS, Fault.NOTICE_FIRST}),
+    holds("P-L1", "ipi-arrives", {*IPIS, ONCE}, senders=2, memory=TSO),
+    fails("P-L1 in an unending storm", "ipi-arrives", IPIS),
+)
+"""IPIs: the sticky flag, the doorbell, the barriers."""
+
+DEVICE_CLAIMS: Final = (
+    holds("SAV-C08, C09, C10", "lost-in-kvm", DEVICES),
+    holds("SAV-C10", "forgotten-event", DEVICES),
+    fails("SAV-C09 with the word cleared", "lost-in-kvm", {*DEVICES, Fault.CLEAR_ALL}),
+    holds("SAV-C14, P-S1", "refused-vector-enters", DEVICES),
+    fails("SAV-C14 without the filter", "refused-vector-enters", {*DEVICES, Fault.NO_FILTER}),
+    holds("nothing is made up", "injected-unasked", {*DEVICES, NotAllowed.LEFT_REQUESTED}),
+    fails("if RequestedIRR stays", "injected-unasked", {*DEVICES, RequestedAfterEntry.REQUESTED_STAYS}),
+    holds("P-L2", "edge-arrives", {*DEVICES, ONCE}),
+    fails("P-L2 without UpdateIRR", "edge-arrives", {*DEVICES, ONCE, Fault.NO_UPDATE}),
+    fails("F-SPIV", "device-unheard", {*DEVICES, SpivNotice.SPIV_NOT_SENT}),
+    holds("F-SPIV in v1", "device-unheard", {*DEVICES, SpivNotice.SPIV_NOT_SENT, Series.SPIV_FORCED}),
+    fails("F-PIC: it warns", "injects-nothing", {Traffic.EXTINT}),
+    fails("F-PIC: it never sleeps", "sleeps", {Traffic.EXTINT}),
+    holds("F-PIC in v1", "injects-nothing", {Traffic.EXTINT, Series.PIC_GUARD}),
+)
+"""Interrupts of devices."""
+
+LEVEL_CLAIMS: Final = (
+    holds("P-L3 by the driver of 6.19", "line-is-dead", LEVELS),
+    holds("P-L3 by the driver of 6.19", "line-a-served", {*LEVELS, ONCE}),
+    fails("F-EOI: SAV-C11, P-S5", "ends-another", NOTICES),
+    fails("F-EOI: P-L3", "line-is-dead", NOTICES),
+    holds("F-EOI with exact-eoi", "ends-another", {*NOTICES, Change.EXACT_EOI}),
+    holds("F-EOI with exact-eoi, nesting", "line-is-dead", {*NOTICES, Change.EXACT_EOI, Gate.HANDLERS_NEST}),
+    holds("F-EOI with one-level", "ends-another", {*NOTICES, Change.ONE_LEVEL}),
+    holds("F-EOI with one-level, nesting", "line-is-dead", {*NOTICES, Change.ONE_LEVEL, Gate.HANDLERS_NEST}),
+    fails("F-EOI with B withdrawn", "ends-another", WITHDRAWN),
+    fails("F-EOI with B withdrawn", "line-is-dead", WITHDRAWN),
+    holds(
+        "F-EOI with exact-eoi, B withdrawn", "line-is-dead", {*NOTICES, Traffic.WITHDRAWN, Change.EXACT_EOI}
+    ),
+    holds("P-S6 for this guest", "ends-nothing", NOTICES),
+)
+"""Level-triggered interrupts."""
+
+OTHER_CLAIMS: Final = (
+    fails("F-DESTROYED", "enters-without-vmsa", {*IPIS, Traffic.DESTROY}),
+    holds("F-DESTROYED with needs-vmsa", "enters-without-vmsa", {*IPIS, Traffic.DESTROY, Change.NEEDS_VMSA}),
+    holds("SAV-C16, P-S11", "extra-nmi", (), model=NMI_MODEL),
+    fails("F-NMI-TWICE", "extra-nmi", REPORTED, model=NMI_MODEL),
+    holds("F-NMI-TWICE with not-again", "extra-nmi", {*REPORTED, NmiChange.NOT_AGAIN}, model=NMI_MODEL),
+    holds("P-S2", "uninvited-nmi", {AllowedNmi.NOT_ALLOWED}, model=NMI_MODEL),
+    holds("P-L4", "own-nmi-served", (), model=NMI_MODEL),
+    holds("P-L4 without AllowedNMI", "own-nmi-served", {AllowedNmi.NOT_ALLOWED}, model=NMI_MODEL),
+    fails(
+        "P-L4 if NmiRequest needs it",
+        "own-nmi-served",
+        {AllowedNmi.NOT_ALLOWED, NmiRequestNeeds.ALLOWED_NMI},
+        model=NMI_MODEL,
+    ),
+    holds("P-L5", "host-nmi-served", (), model=NMI_MODEL),
+    fails("P-L5 without NMI_COMPLETE", "host-nmi-served", {Complete.NOT_SENT}, model=NMI_MODEL),
+    fails("P-L5 while refused", "host-nmi-served", {AllowedNmi.NOT_ALLOWED}, model=NMI_MODEL),
+    fails(
+        "P-L5 while refused, kept",
+        "host-nmi-served",
+        {AllowedNmi.NOT_ALLOWED, NmiNotAllowed.NMI_LEFT_PENDING},
+        model=NMI_MODEL,
+    ),
+    fails("F-MOVE", "move-drops", (), model=MOVE_MODEL),
+    holds("F-MOVE with exit-first", "move-drops", {MoveChange.EXIT_FIRST}, model=MOVE_MODEL),
+)
+"""Destroyed vCPUs, NMIs, moved vectors."""
+
+CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS)
+
+
+def row(claim: Claim, result: EngineResult) -> str:
+    """A line of the table in proofs/secure-avic.md: what was asked of which scope, and what came."""
+    scope = f"{claim.senders}, {claim.memory}" if claim.model is SECURE_AVIC else claim.memory
+    said = f"{claim.name} | {claim.asked} | {claim.assuming} | {scope} | {result.verdict.value}"
+    return f"| {said} | {result.states:,} | {result.depth} | {result.seconds:.1f} |"
+
+
+def table() -> str:
+    """Every claim, decided now."""
+    head = "| claim | property | built with | senders, memory | verdict | states | steps | s |"
+    rows = (row(claim, claim.decide()) for claim in CLAIMS)
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows])
