@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix, Mask, Reason, bit
 from avicheck.spec.cpu import Cpu
-from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description, Size
+from avicheck.spec.description import Assumption, Description, Size
 from avicheck.spec.lang import Range, Scope, SizedBy
 from avicheck.spec.memory import Array, Reg, Var, local, shared
 from avicheck.spec.threads import Model, Thread, World, always, never, sometimes
@@ -362,7 +362,7 @@ DESCRIPTION: Final = Description(
         "kvm_create_lapic, avic_init_vcpu, init_vmcb, the first vcpu_load, the vCPU goes online, KVM_RUN",
         "an id beyond AVIC's table: refused, or the VM inhibited; the single point of initialisation",
     ),
-    {"vcpus": Size(2, least=2, most=2), "store_buffer": DEFAULT_BUFFER},
+    {"vcpus": Size(2, least=2, most=2)},
     {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
     "6.19",
     (InhibitFix,),

@@ -12,7 +12,7 @@ from typing import Final
 
 from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix
 from avicheck.spec.cpu import Cpu
-from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description
+from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Scope
 from avicheck.spec.memory import Reg, Var, local, shared
 from avicheck.spec.threads import Model, Thread, World, always, never, sometimes
@@ -333,13 +333,13 @@ _SINCE: Final = {
 """Where the merged fix is known to be: in 6.14, and in 6.12 by a stable release."""
 
 DESCRIPTION: Final = Description(
-    L2_PAGE,
+    Model(L2_PAGE.name, Vcpu, L2_PAGE.threads, initial, (*L2_PAGE.asked, FIRST_IS_STALE, FOR_GOOD)),
     "An L1 that lets L2 reach its APIC page.",
     (
         "L2's EOI of L1's interrupt, emulated on L1's APIC while vmcs02 is the current VMCS",
         "the reason that the RFC of 2023-08-07 adds, and the fix that was merged instead",
     ),
-    {"store_buffer": DEFAULT_BUFFER},
+    {},
     {
         name: frozenset({*(kernel.fixes & set(InhibitFix)), *_SINCE[name]})
         for name, kernel in INHIBIT_KERNELS.items()

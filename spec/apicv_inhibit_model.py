@@ -36,7 +36,7 @@ from avicheck.spec.apicv_inhibit_others import (
 )
 from avicheck.spec.apicv_inhibit_state import APICV_UPDATE, Fault, Irte, Kvm, Mode, Running, Setup, Vcpu
 from avicheck.spec.apicv_inhibit_vcpu import VCPU, halt, leave, set_lapic, take
-from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description, Size
+from avicheck.spec.description import Assumption, Description, Size
 from avicheck.spec.lang import Scope
 from avicheck.spec.threads import Model, ThreadState, World, always, leads_to, never, sometimes
 
@@ -241,7 +241,6 @@ APICV_INHIBIT_DESCRIPTION: Final = Description(
     {
         "vcpus": Size(2, most=4),
         "setters": Size(2, most=2),
-        "store_buffer": DEFAULT_BUFFER,
     },
     {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
     "6.19",

@@ -12,7 +12,7 @@ from typing import Final
 
 from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix, Vendor
 from avicheck.spec.cpu import Cpu
-from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description
+from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Scope
 from avicheck.spec.memory import Reg, Var, local, shared
 from avicheck.spec.threads import Model, Thread, World, always, sometimes
@@ -220,7 +220,7 @@ DESCRIPTION: Final = Description(
         "entering and leaving L2, forced leaving, restored nested state",
         "vmcs01's controls on Intel, the vCPU's own inhibition on AMD",
     ),
-    {"store_buffer": DEFAULT_BUFFER},
+    {},
     {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
     "6.19",
     (InhibitFix, NestedFault),

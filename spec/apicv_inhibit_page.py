@@ -13,7 +13,7 @@ from typing import Annotated, Final
 from avicheck.spec.apic import ApicMode
 from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix
 from avicheck.spec.cpu import Cpu
-from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description, Size
+from avicheck.spec.description import Assumption, Description, Size
 from avicheck.spec.lang import Scope, SizedBy
 from avicheck.spec.memory import Array, Reg, Var, local, shared
 from avicheck.spec.threads import Model, Thread, World, never, sometimes
@@ -291,7 +291,7 @@ DESCRIPTION: Final = Description(
         "page faults racing with the zap of the APIC page; TLBs; the memslot of hybrid AVIC",
         "APICs that are disabled, in xAPIC and in x2APIC mode",
     ),
-    {"vcpus": Size(2, most=3), "store_buffer": DEFAULT_BUFFER},
+    {"vcpus": Size(2, most=3)},
     {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
     "6.19",
     (InhibitFix, PageFault),

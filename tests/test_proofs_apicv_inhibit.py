@@ -1,0 +1,51 @@
+"""What the page about apicv-inhibit cites comes out as it says; so does every bug of the corpus."""
+
+from __future__ import annotations
+
+import pytest
+
+from avicheck.checker import systems
+from avicheck.checker.bugs import Bug, tried
+from avicheck.checker.verdict import Verdict
+from avicheck.proofs.apicv_inhibit import CITED, Cited, decided
+from avicheck.proofs.bugs import BUGS
+from tests.registered_models import POINTS
+
+
+@pytest.fixture(autouse=True)
+def _models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systems, "registered", lambda: POINTS)
+
+
+@pytest.mark.parametrize("cited", CITED, ids=[cited.name for cited in CITED])
+def test_cited_verdict(cited: Cited) -> None:
+    assert decided(cited).verdict is cited.verdict
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=[bug.name for bug in BUGS])
+def test_bug_is_there_without_its_fix_and_gone_with_it(bug: Bug) -> None:
+    assert {row.trial.label: row.conclusion for row in tried(bug)} == dict.fromkeys(
+        (trial.label for trial in bug.trials), Verdict.HOLDS
+    )
+
+
+def test_corpus_has_every_entry_of_the_collection() -> None:
+    names = {bug.name.rstrip("abci") for bug in BUGS}
+    assert names == {*(f"INH-{n:02}" for n in (1, 2, 3, 4, 6, 8, 9, 11, 13, 14)), "INH-L2"}
+
+
+def test_first_fixes_that_were_not_enough() -> None:
+    assert [bug.name for bug in BUGS for trial in bug.trials if trial.label == "first alone"] == [
+        "INH-04",
+        "INH-08i",
+    ]
+
+
+def test_what_the_newest_kernel_lacks() -> None:
+    assert [bug.name for bug in BUGS if "6.19" in bug.lacking] == [
+        "INH-03b",
+        "INH-09b",
+        "INH-09c",
+        "INH-11b",
+        "INH-14b",
+    ]
