@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
+import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,28 +16,64 @@ from avicheck.checker.checkpoint import Marks, Snapshot
 from avicheck.checker.jit import compiled
 from avicheck.checker.memory import resident
 from avicheck.checker.reduce import Reduced
-from avicheck.encodings.expr import Expr
-from avicheck.encodings.llvm_search import BATCH, BUCKET, CONTEXT, OVERFLOW, search_text, shape
-from avicheck.encodings.to_llvm import RECORD_EXTRA
+from avicheck.encodings.expr import Expr, evaluate
+from avicheck.encodings.llvm_search import BATCH, CONTEXT, RING, batch_bytes, record_bytes, search_text
+from avicheck.encodings.llvm_table import BUCKET, OVERFLOW, ROOM, shape
 
 CHUNK: Final = 1 << 17
 """States that are expanded at a time: some 20 ms."""
+PAIR: Final = 1 << 13
+"""States whose expansion is worth a second thread."""
 _LOAD: Final = 0.75
 _LINK: Final = 4  # bytes in a parent link
 _MAP_NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0
 _SMALL: Final = 1 << 20
 _MAX_STATES: Final = (1 << 32) - 2
+_RARELY: Final = 64
+_EVERY: Final = (1 << 63) - 1
 _POINTER: Final = ctypes.c_void_p
+_NUMBER: Final = ctypes.c_int64
 _FUNCTIONS: Final = {
+    "produce": (None, _POINTER, _NUMBER),
+    "consume": (None, _POINTER),
     "search": (None, _POINTER),
-    "insert": (None, _POINTER),
-    "rebuild": (None, _POINTER),
-    "scan": (ctypes.c_int64, _POINTER, ctypes.c_int64),
+    "fill": (ctypes.c_bool, _POINTER),
+    "spread": (ctypes.c_bool, _POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER),
+    "scan": (_NUMBER, _POINTER, _NUMBER),
 }
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Context(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in CONTEXT]
+
+
+class _Pace:
+    """Whether two threads are faster than one. They are not where others use the processors, and the only
+    way to know is to try, ever more rarely: what is found is the same either way."""
+
+    def __init__(self) -> None:
+        self._two = True
+        self._best = math.inf
+        self._wait, self._left = 2, 2
+
+    def two(self) -> bool:
+        """What to do next."""
+        self._left -= 1
+        return self._two != (self._left <= 0)
+
+    def took(self, two: bool, seconds: float) -> None:
+        """How long a state took."""
+        if two == self._two:
+            self._best = seconds
+            return
+        better = seconds < self._best
+        self._two, self._wait = (two, 2) if better else (self._two, min(2 * self._wait, _RARELY))
+        self._left = self._wait
 
 
 class Compiled:
@@ -50,33 +90,37 @@ class Compiled:
         snapshot: Snapshot,
         max_memory: int,
     ) -> None:
-        system, layout = searched.system, searched.layout
-        self._form = shape(layout)
-        text = search_text(system, layout, expressions, searched.symmetry)
+        system, self._layout, self._expressions = searched.system, searched.layout, expressions
+        self._form = form = shape(self._layout)
+        text = search_text(system, self._layout, expressions, searched.symmetry)
         self._functions, self._engine = compiled(text, _FUNCTIONS)
-        self._state_bytes = self._form.words * 8
-        self._record_bytes = self._state_bytes + RECORD_EXTRA * 8
+        self._state_bytes = form.words * 8
         self._batch = BATCH + len(system.transitions)
         self._budget = max_memory - resident()
+        self._pair, self._pace = _processors() > 1, _Pace()
         self.fault: tuple[int, int] | None = None
         self.full = False
 
         marks = snapshot.marks
         count = len(snapshot.parents) // _LINK
         affordable = self._budget // (self._state_bytes + _LINK)
-        self._capacity = max(count + self._batch, min(_MAX_STATES, affordable))
+        self._capacity = max(count + self._slack, min(_MAX_STATES, affordable))
         self._regions: dict[str, mmap.mmap] = {}
-        self._context = context = _Context()
+        size = ctypes.sizeof(_Context)
+        self._context = context = _Context.from_address(self._reserve("context", size))
         context.states = self._reserve("states", self._capacity * self._state_bytes)
         context.parents = self._reserve("parents", self._capacity * _LINK)
-        context.batch = self._reserve("batch", self._batch * self._record_bytes)
+        context.batches = self._reserve("batches", RING * batch_bytes(form, len(system.transitions)))
+        context.ends = self._reserve("ends", RING * 8)
+        context.nexts = self._reserve("nexts", RING * 8)
         context.fired = self._reserve("fired", len(system.transitions) * 8)
         context.asked = self._reserve("asked", len(expressions))
-        context.alarms = self._reserve("alarms", self._batch * 8)
-        context.table = self._reserve("table", max(self._budget, self._table_bytes(self._form.least)))
-        context.count, context.next = count, marks.expanded
-        context.widest = marks.widest * self._record_bytes
+        context.table = self._reserve("table", max(self._budget, self._table_bytes(form.least)))
+        context.count = count
+        context.next = context.ahead = marks.expanded
+        context.widest = marks.widest * record_bytes(form)
         context.stuck = -1 if marks.stuck is None else marks.stuck
+        context.alarm, context.over = -1, 1
         self._regions["states"][: len(snapshot.states)] = bytes(snapshot.states)
         self._regions["parents"][: len(snapshot.parents)] = bytes(snapshot.parents)
         self._fired = (ctypes.c_int64 * len(system.transitions)).from_address(context.fired)
@@ -84,7 +128,8 @@ class Compiled:
         self._asked = (ctypes.c_int8 * len(expressions)).from_address(context.asked)
         self.asked = [True] * len(expressions)
         self._bits = 0
-        self._rebuild(max(self._form.least, min(self._form.most, self._bits_for(count))))
+        if not self._refill(max(form.least, min(form.most, self._bits_for(count)))):
+            raise MemoryError("not enough for the states that are known")
 
     def _reserve(self, name: str, size: int) -> int:
         """The address of so many bytes, all 0; memory is taken only where it is touched."""
@@ -104,24 +149,47 @@ class Compiled:
         """Bucket bits for twice so many states."""
         return (2 * count // int(_LOAD * self._form.slots)).bit_length()
 
-    def _rebuild(self, bits: int) -> None:
-        """Give the table so many bucket bits, and fill it."""
-        if self._bits:
-            ctypes.memset(self._context.table, 0, self._table_bytes(self._bits))
-        self._bits = bits
-        self._context.shift = self._form.bits - bits
-        if self.count:
-            self._call("rebuild")
+    def _affords(self, bits: int) -> bool:
+        """Whether there can be a table with so many bucket bits."""
+        states = self.count * (self._state_bytes + _LINK)
+        return bits <= self._form.most and states + self._table_bytes(bits) <= self._budget
+
+    def _refill(self, bits: int) -> bool:
+        """Give the table so many bucket bits, or more if need be, and fill it anew. False if there is no
+        room for that."""
+        while self._bits == 0 or self._affords(bits):
+            if self._bits:
+                ctypes.memset(self._context.table, 0, self._table_bytes(self._bits))
+            self._bits, self._context.shift = bits, self._form.bits - bits
+            if self.count == 0 or self._call("fill"):
+                return True
+            bits += 1
+        return False
 
     def _grow(self) -> bool:
         """Make room for more states, if memory allows."""
-        states = self.count * (self._state_bytes + _LINK)
         for step in (2, 1) if self.count < _SMALL else (1,):
-            bits = self._bits + step
-            if bits <= self._form.most and states + self._table_bytes(bits) <= self._budget:
-                self._rebuild(bits)
-                return True
+            if self._affords(self._bits + step):
+                fine = self._spread(step) or self._refill(self._bits + 1)
+                self._context.crowded = not fine
+                return fine
         return False
+
+    def _spread(self, step: int) -> bool:
+        """Give the table more bucket bits where it is. False if it has to be filled anew."""
+        context = self._context
+        room = ctypes.create_string_buffer(ROOM + BUCKET)
+        aligned = -(-ctypes.addressof(room) // BUCKET) * BUCKET
+        buckets = self._table_bytes(self._bits) // BUCKET
+        fine = self._functions["spread"](context.table, buckets, context.shift, step, aligned)
+        self._bits += step
+        context.shift -= step
+        return bool(fine)
+
+    @property
+    def _slack(self) -> int:
+        """States that may come when there is no more room: of all batches under way."""
+        return (RING + 1) * self._batch
 
     def _room(self) -> int:
         """How many states may be known at the beginning of a batch."""
@@ -129,7 +197,7 @@ class Compiled:
         if self._form.compact and self._bits == self._form.bits:
             slots = _MAX_STATES  # every state has a bucket of its own
         memory = (self._budget - self._table_bytes(self._bits)) // (self._state_bytes + _LINK)
-        return min(slots, memory, self._capacity) - self._batch
+        return min(slots, memory, self._capacity) - self._slack
 
     # The search.
 
@@ -146,12 +214,12 @@ class Compiled:
     @property
     def consistent(self) -> bool:
         """Whether all successors of the states that are expanded are known."""
-        return bool(self._context.todo == self._context.upto)
+        return bool(self._context.consumed == self._context.produced)
 
     @property
     def widest(self) -> int:
         """The largest out-degree."""
-        return int(self._context.widest // self._record_bytes)
+        return int(self._context.widest // record_bytes(self._form))
 
     @property
     def stuck(self) -> int | None:
@@ -164,25 +232,59 @@ class Compiled:
         return list(self._fired)
 
     def advance(self, end: int) -> list[int]:
-        """Expand states up to number ``end``, or some of them if there is an event. Returns the new
-        states in which an expression holds that is asked for. ``full`` says that there is no room."""
-        context = self._context
+        """Expand states up to number ``end``. Returns the new states in which an expression holds that is
+        asked for, for each expression the first. ``full`` says that there is no room for more, a ``fault``
+        that a transition leads beyond a variable's bounds."""
+        context, alarms = self._context, list[int]()
         self._asked[:] = [int(asked) for asked in self.asked]
-        context.end, context.events, context.alarmed = end, 0, 0
-        while context.next < end and not context.events and not self.full:
+        context.end = end
+        while not self.full and (not self.consistent or (context.next < end and not context.fault)):
             context.room = self._room()
-            if context.count >= context.room:
+            self._search()
+            if context.alarm >= 0:
+                alarms.append(self._alarm())
+            elif context.crowded or not self.consistent:
+                context.crowded = 0
                 self.full = not self._grow()
-                continue
+        context.room = self._capacity - self._batch
+        while not self.consistent and not context.crowded:  # what is under way finds room yet
+            self._call("consume")
+            if context.alarm >= 0:
+                alarms.append(self._alarm())
+        if context.fault:
+            self.fault = context.faulty, context.fault - 1
+        return alarms
+
+    def _search(self) -> None:
+        """Go on until there is something to see to."""
+        context, began, first = self._context, time.perf_counter(), self.expanded
+        two = self._pair and context.end - context.ahead >= PAIR and self._pace.two()
+        if two:
+            self._search_in_two_threads()
+        else:
             self._call("search")
-            while context.todo < context.upto and not self.full:
-                self.full = not self._grow()
-                self._call("insert")
-            if context.fault:
-                self.fault = context.faulty, context.fault - 1
-                break
-        alarms = (ctypes.c_int64 * context.alarmed).from_address(context.alarms)
-        return list(alarms)
+        if self.expanded - first >= PAIR:
+            self._pace.took(two, (time.perf_counter() - began) / (self.expanded - first))
+
+    def _search_in_two_threads(self) -> None:
+        context = self._context
+        context.over = context.stop = 0
+        producer = threading.Thread(target=self._call, args=("produce", _EVERY))
+        producer.start()
+        try:
+            self._call("consume")
+        finally:
+            context.stop = 1
+            producer.join()
+
+    def _alarm(self) -> int:
+        """The state at which the search stands; what holds in it is not asked for any more."""
+        number = int(self._context.alarm)
+        self._context.alarm = -1
+        for i, holds in enumerate(evaluate(self._expressions, self._layout.unpack(self.state(number)))):
+            if holds:
+                self._asked[i] = 0
+        return number
 
     def alarms(self, start: int) -> list[int]:
         """The known states, from a number on, in which an expression holds that is asked for."""

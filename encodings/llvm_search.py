@@ -1,25 +1,23 @@
-"""Breadth-first search as LLVM IR, around the functions of ``to_llvm``.
+"""Breadth-first search as LLVM IR, around the functions of ``to_llvm`` and the table of ``llvm_table``.
 
-Known states are kept in the order of their discovery, with the number of the state that
-each was reached from. Which states are known is told by a hash table of 64-byte buckets,
-searched from a state's home bucket on to the first free slot; it is exact in both forms:
-
-* compact, for states of one word: a bijection of the state's bits gives the home bucket (its
-  top bits) and the slot's content (the other bits, and the distance from the home bucket).
-  Slots take 32 bits where that suffices, else 64. The state itself is never looked up.
-* indexed, for wider states: a slot holds 32 bits of the state's hash and its number; the states
-  whose hash bits agree are compared in full.
+Known states are kept in the order of their discovery, with the number of the state that each was reached
+from. The search has two halves, which may run in two threads at a time: ``produce`` expands states
+and puts their successors into batches, ``consume`` takes the batches in their order and keeps what is new.
+Which thread is how fast makes no difference to what is found, in which order, and by which way. Where the
+producer is ahead, it leaves out successors that it finds in the table.
 """
 
 from __future__ import annotations
 
+import platform
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from avicheck.encodings.canonical import Canonical
 from avicheck.encodings.expr import Expr
-from avicheck.encodings.packing import WORD, Layout
+from avicheck.encodings.llvm_table import Shape, shape, table_text
+from avicheck.encodings.packing import Layout
 from avicheck.encodings.to_llvm import RECORD_EXTRA, canonical_text, ended_text, expand_text, select_text
 from avicheck.encodings.transition import TransitionSystem
 
@@ -27,73 +25,57 @@ CONTEXT: Final = (
     "states",  # the states' words, in the order of discovery
     "parents",  # for each, as 32 bits, the number of the state that it was reached from
     "table",
-    "batch",  # room for records
+    "batches",  # room for records, for each batch in turn
+    "ends",  # where the records of each end
+    "nexts",  # up to which state each goes
     "fired",
     "asked",  # a byte for each expression to look for
-    "alarms",  # numbers of new states in which one of them holds
     "shift",  # how many bits of the hash lie below the number of the bucket
-    "count",  # states known
-    "next",  # the first state not yet expanded
     "end",  # where to stop expanding
-    "room",  # how many states there is room for, less one batch
-    "alarmed",  # how many alarms there are
+    "room",  # how many states may be known before a batch is taken
+    "stop",  # not 0: produce no more
+    "alarm",  # the number of a new state in which an expression holds, or -1
+    "unused1",
+    "unused2",
+    "unused3",
+    # what the producer changes
+    "ahead",  # the first state that is not expanded yet
+    "produced",  # how many batches are
+    "over",  # not 0: there will be no more for now
     "widest",  # bytes of the longest list of successors
     "stuck",  # the first state without successors that has not ended, or -1
-    "events",  # not 0: return at the end of the batch
     "fault",  # a transition's position plus one
     "faulty",  # and the state from which it leads beyond a variable's bounds
-    "todo",  # records that found no slot: the first
-    "upto",  # and where they end
+    "unused4",
+    # what the consumer changes
+    "consumed",  # how many batches are
+    "next",  # the first state whose successors are not all known
+    "count",  # states known
+    "todo",  # the record to go on with in a batch that is partly consumed, or 0
+    "crowded",  # not 0: that record found no slot
 )
 """The 64-bit fields of the record that the functions share with their caller."""
 
+RING: Final = 16
+"""Batches between the producer and the consumer."""
 BATCH: Final = 256
 """Records after which a batch is full."""
-BUCKET: Final = 64
-"""Bytes in a bucket."""
-OVERFLOW: Final = 32
-"""Buckets after the last home bucket."""
-_REACH: Final = 30
-"""The longest distance from the home bucket."""
-_DISTANCE_BITS: Final = 5
+_LEAD: Final = 4
+"""With so many batches in front of it the producer takes the time to look for known states."""
 _AHEAD: Final = 16
-_PLACE: Final = "ptr %table, ptr %states, i64 %shift, i64 %hash, i64 %number, ptr %words"
-_FACTORS: Final = (0x1E3779B97F4A7C15, 0x56E8FEB86659FD93)
+_PATIENCE: Final = 256
+_PAUSES: Final = {"x86_64": "llvm.x86.sse2.pause()", "aarch64": "llvm.aarch64.hint(i32 1)"}
+_POINTERS: Final = ("states", "parents", "table", "batches", "ends", "nexts", "fired", "asked")
 
 
-@dataclass(frozen=True)
-class Shape:
-    """How a system's states are stored: words each, bits that hashing takes in, bytes a slot, and
-    whether the table is compact."""
-
-    words: int
-    bits: int
-    slot: int
-    compact: bool
-
-    @property
-    def slots(self) -> int:
-        """Slots in a bucket."""
-        return BUCKET // self.slot
-
-    @property
-    def least(self) -> int:
-        """The least number of bucket bits."""
-        spare = self.slot * 8 - _DISTANCE_BITS
-        return min(self.bits, max(8, self.bits - spare)) if self.compact else 8
-
-    @property
-    def most(self) -> int:
-        """The largest number of bucket bits."""
-        return min(self.bits, 32)
+def batch_bytes(form: Shape, transitions: int) -> int:
+    """Room for the records of a batch: the last state's may exceed it."""
+    return (BATCH + transitions) * record_bytes(form)
 
 
-def shape(layout: Layout) -> Shape:
-    """Small slots for states of at most 43 bits: their table starts at 4 MiB at most."""
-    if layout.words > 1:
-        return Shape(layout.words, WORD, 8, False)
-    bits = max(layout.bits, 8)
-    return Shape(1, bits, 4 if bits <= 43 else 8, True)
+def record_bytes(form: Shape) -> int:
+    """The size of a successor's record."""
+    return (form.words + RECORD_EXTRA) * 8
 
 
 def search_text(
@@ -105,30 +87,55 @@ def search_text(
     """A module with the functions that take a context; under a symmetry for states that are representatives
     of their orbits:
 
-    * ``search``: expand states from ``next`` to ``end``; return early at an event, without room,
-      or where a record found no slot
-    * ``insert``: go on with the records from ``todo`` on
-    * ``rebuild``: fill an empty table with the states that are known; ``events`` is 1 if it overflows
+    * ``produce``: expand states from ``ahead`` to ``end``, into so many batches at most; return early if
+      told to ``stop``, or at a fault
+    * ``consume``: take batches until the producer is ``over``; return early without room, at an alarm,
+      or where a record finds no slot
+    * ``search``: both by turns, in one thread
+    * ``fill``: give all known states a slot in an empty table; false if one finds none
     * ``scan``: the number of the first known state, from a given one on, in which an expression that is
       asked for holds; ``count`` if there is none
-    """
+
+    and the table's ``spread``."""
     form = shape(layout)
     expand, parts = expand_text(system, layout)
+    size = batch_bytes(form, len(system.transitions))
     return "\n".join(
         [
-            "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
+            _idle(),
             expand,
             ended_text(system, layout),
             select_text(expressions, layout),
             *([] if symmetry is None else [canonical_text(symmetry, layout)]),
-            _compact_hash(form) if form.compact else _wide_hash(form),
-            _compact_place(form) if form.compact else _indexed_place(form),
-            _insert(form, symmetry is not None),
-            _search(form, parts),
-            _rebuild(form),
+            table_text(form),
+            _produce(form, parts, size, symmetry is not None),
+            _consume(form, size),
+            _SEARCH,
+            _fill(form),
             _scan(form),
         ]
     )
+
+
+def _idle() -> str:
+    """What a thread does while it waits for the other, for the so many-th time: it lets the other half of its
+    core work, and in the end other threads."""
+    pause = _PAUSES.get(platform.machine())
+    declared = f"declare void @{re.sub('i32 1', 'i32', pause)}" if pause else ""
+    return f"""
+declare i32 @sched_yield()
+{declared}
+define internal void @idle(i64 %turn) {{
+  %rest = urem i64 %turn, {_PATIENCE}
+  %long = icmp eq i64 %rest, 0
+  br i1 %long, label %yield, label %spin
+spin:
+  {f"call void @{pause}" if pause else ""}
+  ret void
+yield:
+  %yielded = call i32 @sched_yield()
+  ret void
+}}"""
 
 
 def _at(name: str) -> str:
@@ -136,18 +143,20 @@ def _at(name: str) -> str:
     return f"getelementptr inbounds i64, ptr %ctx, i64 {CONTEXT.index(name)}"
 
 
+def _places(*names: str) -> str:
+    """The places of fields, as values of their names."""
+    return "\n".join(f"  %{name}.p = {_at(name)}" for name in names)
+
+
 def _get(*names: str) -> str:
     """Load fields into values of their names."""
-    types = {"states", "parents", "table", "batch", "fired", "asked", "alarms", "todo", "upto"}
-    lines = []
-    for name in names:
-        lines.append(f"  %{name}.p = {_at(name)}")
-        lines.append(f"  %{name} = load {'ptr' if name in types else 'i64'}, ptr %{name}.p")
+    lines = [_places(*names)]
+    lines += [f"  %{name} = load {'ptr' if name in _POINTERS else 'i64'}, ptr %{name}.p" for name in names]
     return "\n".join(lines)
 
 
-def _search(form: Shape, parts: list[str]) -> str:
-    stride = (form.words + RECORD_EXTRA) * 8
+def _produce(form: Shape, parts: list[str], size: int, symmetry: bool) -> str:
+    record = record_bytes(form)
     calls = ["  %out0 = getelementptr i8, ptr %out, i64 0"]
     for k, part in enumerate(parts):
         arguments = f"ptr %state, ptr %out{k}, i64 %i, ptr %fired, ptr %fault.p"
@@ -155,28 +164,47 @@ def _search(form: Shape, parts: list[str]) -> str:
     expand = "\n".join(calls)
     last = f"%out{len(parts)}"
     return f"""
-define void @search(ptr %ctx) {{
+define void @produce(ptr %ctx, i64 %most) {{
 entry:
-{_get("states", "batch", "fired", "end", "room", "fault")}
-  %full = getelementptr i8, ptr %batch, i64 {BATCH * stride}
-  %next.p = {_at("next")}
-  %count.p = {_at("count")}
-  %widest.p = {_at("widest")}
-  %stuck.p = {_at("stuck")}
-  %events.p = {_at("events")}
-  br label %batches
-batches:
-  %next = load i64, ptr %next.p
-  %count = load i64, ptr %count.p
-  %more = icmp ult i64 %next, %end
-  %roomy = icmp ult i64 %count, %room
-  %on = and i1 %more, %roomy
-  br i1 %on, label %expand, label %return
+{_get("states", "table", "batches", "ends", "nexts", "fired", "end", "shift")}
+{_places("stop", "ahead", "produced", "over", "widest", "stuck", "fault", "consumed")}
+  br label %more
+more:
+  %made = phi i64 [0, %entry], [%made.next, %publish]
+  %first = load i64, ptr %ahead.p
+  %fault.now = load i64, ptr %fault.p
+  %left = icmp ult i64 %first, %end
+  %fewer = icmp ult i64 %made, %most
+  %fine = icmp eq i64 %fault.now, 0
+  %on0 = and i1 %left, %fewer
+  %on = and i1 %on0, %fine
+  br i1 %on, label %wait, label %done
+wait:
+  %turn = phi i64 [1, %more], [%turn.next, %yield]
+  %k = load i64, ptr %produced.p
+  %taken = load atomic i64, ptr %consumed.p acquire, align 8
+  %lead = sub i64 %k, %taken
+  %free = icmp ult i64 %lead, {RING}
+  br i1 %free, label %begin, label %pause
+pause:
+  %stop = load atomic i64, ptr %stop.p acquire, align 8
+  %stopped = icmp ne i64 %stop, 0
+  br i1 %stopped, label %done, label %yield
+yield:
+  call void @idle(i64 %turn)
+  %turn.next = add i64 %turn, 1
+  br label %wait
+begin:
+  %slot = and i64 %k, {RING - 1}
+  %offset = mul i64 %slot, {size}
+  %batch = getelementptr i8, ptr %batches, i64 %offset
+  %full = getelementptr i8, ptr %batch, i64 {BATCH * record}
+  br label %expand
 expand:
-  %i = phi i64 [%next, %batches], [%i.next, %expanded]
-  %out = phi ptr [%batch, %batches], [{last}, %expanded]
-  %offset = mul i64 %i, {form.words}
-  %state = getelementptr inbounds i64, ptr %states, i64 %offset
+  %i = phi i64 [%first, %begin], [%i.next, %expanded]
+  %out = phi ptr [%batch, %begin], [{last}, %expanded]
+  %state.offset = mul i64 %i, {form.words}
+  %state = getelementptr inbounds i64, ptr %states, i64 %state.offset
 {expand}
   %from.i = ptrtoint ptr %out to i64
   %to.i = ptrtoint ptr {last} to i64
@@ -191,119 +219,212 @@ narrow:
   %none = icmp eq i64 %size, 0
   br i1 %none, label %dry, label %expanded
 dry:
-  %fault.now = load i64, ptr %fault.p
-  %faulted = icmp ne i64 %fault.now, 0
-  %over = call i1 @ended(ptr %state)
+  %fault.here = load i64, ptr %fault.p
+  %faulted = icmp ne i64 %fault.here, 0
+  %ended = call i1 @ended(ptr %state)
   %stuck = load i64, ptr %stuck.p
   %known = icmp ne i64 %stuck, -1
-  %fine0 = or i1 %over, %known
-  %fine = or i1 %fine0, %faulted
-  br i1 %fine, label %expanded, label %deadlock
+  %expected = or i1 %ended, %known
+  %quiet = or i1 %expected, %faulted
+  br i1 %quiet, label %expanded, label %deadlock
 deadlock:
   store i64 %i, ptr %stuck.p
-  store i64 1, ptr %events.p
   br label %expanded
 expanded:
   %i.next = add i64 %i, 1
-  %left = icmp ult i64 %i.next, %end
+  %i.left = icmp ult i64 %i.next, %end
   %space = icmp ult ptr {last}, %full
-  %again = and i1 %left, %space
-  br i1 %again, label %expand, label %flush
-flush:
-  store i64 %i.next, ptr %next.p
-  %todo.p = {_at("todo")}
-  %upto.p = {_at("upto")}
-  store ptr %batch, ptr %todo.p
-  store ptr {last}, ptr %upto.p
-  call void @insert(ptr %ctx)
-  %events = load i64, ptr %events.p
-  %fault.after = load i64, ptr %fault.p
-  %event = or i64 %events, %fault.after
-  %quiet = icmp eq i64 %event, 0
-  br i1 %quiet, label %batches, label %return
-return:
+  %again = and i1 %i.left, %space
+  br i1 %again, label %expand, label %hashing
+hashing:
+  %far = icmp uge i64 %lead, {_LEAD}
+  %any = icmp ult ptr %batch, {last}
+  br i1 %any, label %hash, label %publish
+hash:
+  %h = phi ptr [%batch, %hashing], [%h.next, %hashed]
+  {"call void @canonical(ptr %h)" if symmetry else ""}
+  %h.hash = call i64 @hash(ptr %h)
+  %h.slot = getelementptr inbounds i64, ptr %h, i64 {form.words + 1}
+  store i64 %h.hash, ptr %h.slot
+  br i1 %far, label %fetch, label %hashed
+fetch:
+  call void @ahead(ptr %table, i64 %shift, i64 %h.hash)
+  br label %hashed
+hashed:
+  %h.next = getelementptr inbounds i8, ptr %h, i64 {record}
+  %h.more = icmp ult ptr %h.next, {last}
+  br i1 %h.more, label %hash, label %hashed.all
+hashed.all:
+  br i1 %far, label %sift, label %publish
+sift:
+  %r = phi ptr [%batch, %hashed.all], [%r.next, %sifted]
+  %kept = phi ptr [%batch, %hashed.all], [%kept.next, %sifted]
+  %r.slot = getelementptr inbounds i64, ptr %r, i64 {form.words + 1}
+  %r.hash = load i64, ptr %r.slot
+  %old = call i1 @known(ptr %table, ptr %states, i64 %shift, i64 %r.hash, ptr %r)
+  br i1 %old, label %sifted, label %keep
+keep:
+{_copied(form.words + RECORD_EXTRA, "r", "kept")}
+  %kept.more = getelementptr inbounds i8, ptr %kept, i64 {record}
+  br label %sifted
+sifted:
+  %kept.next = phi ptr [%kept, %sift], [%kept.more, %keep]
+  %r.next = getelementptr inbounds i8, ptr %r, i64 {record}
+  %r.more = icmp ult ptr %r.next, {last}
+  br i1 %r.more, label %sift, label %publish
+publish:
+  %until = phi ptr [{last}, %hashing], [{last}, %hashed.all], [%kept.next, %sifted]
+  %end.p2 = getelementptr inbounds ptr, ptr %ends, i64 %slot
+  store ptr %until, ptr %end.p2
+  %next.p2 = getelementptr inbounds i64, ptr %nexts, i64 %slot
+  store i64 %i.next, ptr %next.p2
+  store i64 %i.next, ptr %ahead.p
+  %k.next = add i64 %k, 1
+  store atomic i64 %k.next, ptr %produced.p release, align 8
+  %made.next = add i64 %made, 1
+  br label %more
+done:
+  store atomic i64 1, ptr %over.p release, align 8
   ret void
 }}"""
 
 
-def _insert(form: Shape, symmetry: bool) -> str:
-    words = form.words
-    represented = "  call void @canonical(ptr %h)" if symmetry else ""
-    copy = []
+def _copied(words: int, source: str, target: str) -> str:
+    """Copy so many words."""
+    lines = []
     for k in range(words):
-        copy.append(f"  %from{k} = getelementptr inbounds i64, ptr %r, i64 {k}")
-        copy.append(f"  %word{k} = load i64, ptr %from{k}")
-        copy.append(f"  %into{k} = getelementptr inbounds i64, ptr %new, i64 {k}")
-        copy.append(f"  store i64 %word{k}, ptr %into{k}")
-    copied = "\n".join(copy)
+        lines += [
+            f"  %{source}.from{k} = getelementptr inbounds i64, ptr %{source}, i64 {k}",
+            f"  %{source}.word{k} = load i64, ptr %{source}.from{k}",
+            f"  %{source}.into{k} = getelementptr inbounds i64, ptr %{target}, i64 {k}",
+            f"  store i64 %{source}.word{k}, ptr %{source}.into{k}",
+        ]
+    return "\n".join(lines)
+
+
+def _consume(form: Shape, size: int) -> str:
+    record = record_bytes(form)
     return f"""
-define void @insert(ptr %ctx) {{
+define void @consume(ptr %ctx) {{
 entry:
-{_get("states", "parents", "table", "asked", "alarms", "shift", "todo", "upto")}
-  %count.p = {_at("count")}
-  %events.p = {_at("events")}
-  %alarmed.p = {_at("alarmed")}
-  %some = icmp ult ptr %todo, %upto
-  br i1 %some, label %hashing, label %done
-hashing:
-  %h = phi ptr [%todo, %entry], [%h.next, %hashing]
-{represented}
-  %hash = call i64 @hash(ptr %h)
-  %h.slot = getelementptr inbounds i64, ptr %h, i64 {words + 1}
-  store i64 %hash, ptr %h.slot
-  %bucket = lshr i64 %hash, %shift
-  %byte = shl i64 %bucket, 6
-  %line = getelementptr inbounds i8, ptr %table, i64 %byte
-  call void @llvm.prefetch.p0(ptr %line, i32 1, i32 3, i32 1)
-  %h.next = getelementptr inbounds i64, ptr %h, i64 {words + RECORD_EXTRA}
+{_get("states", "parents", "table", "batches", "ends", "nexts", "asked", "shift", "room")}
+{_places("alarm", "produced", "over", "consumed", "next", "count", "todo", "crowded")}
+  br label %look
+look:
+  %turn = phi i64 [1, %entry], [%turn.next, %yield], [1, %taken]
+  %k = load i64, ptr %consumed.p
+  %made = load atomic i64, ptr %produced.p acquire, align 8
+  %some = icmp ult i64 %k, %made
+  br i1 %some, label %begin, label %wait
+wait:
+  %over = load atomic i64, ptr %over.p acquire, align 8
+  %made.last = load atomic i64, ptr %produced.p acquire, align 8
+  %really = icmp ne i64 %over, 0
+  %none = icmp eq i64 %k, %made.last
+  %done = and i1 %really, %none
+  br i1 %done, label %return, label %yield
+yield:
+  call void @idle(i64 %turn)
+  %turn.next = add i64 %turn, 1
+  br label %look
+begin:
+  %count.now = load i64, ptr %count.p
+  %roomy = icmp ult i64 %count.now, %room
+  br i1 %roomy, label %take, label %return
+take:
+  %slot = and i64 %k, {RING - 1}
+  %offset = mul i64 %slot, {size}
+  %batch = getelementptr i8, ptr %batches, i64 %offset
+  %end.p = getelementptr inbounds ptr, ptr %ends, i64 %slot
+  %upto = load ptr, ptr %end.p
+  %todo = load ptr, ptr %todo.p
+  %fresh.batch = icmp eq ptr %todo, null
+  %start = select i1 %fresh.batch, ptr %batch, ptr %todo
+  store ptr null, ptr %todo.p
+  %any = icmp ult ptr %start, %upto
+  br i1 %any, label %fetch, label %taken
+fetch:
+  %h = phi ptr [%start, %take], [%h.next, %fetch]
+  %h.slot = getelementptr inbounds i64, ptr %h, i64 {form.words + 1}
+  %h.hash = load i64, ptr %h.slot
+  call void @ahead(ptr %table, i64 %shift, i64 %h.hash)
+  %h.next = getelementptr inbounds i8, ptr %h, i64 {record}
   %h.more = icmp ult ptr %h.next, %upto
-  br i1 %h.more, label %hashing, label %storing
-storing:
-  %r = phi ptr [%todo, %hashing], [%r.next, %stored]
-  %r.slot = getelementptr inbounds i64, ptr %r, i64 {words + 1}
+  br i1 %h.more, label %fetch, label %store
+store:
+  %r = phi ptr [%start, %fetch], [%r.next, %stored]
+  %r.slot = getelementptr inbounds i64, ptr %r, i64 {form.words + 1}
   %r.hash = load i64, ptr %r.slot
   %count = load i64, ptr %count.p
+  %new.offset = mul i64 %count, {form.words}
+  %new = getelementptr inbounds i64, ptr %states, i64 %new.offset
+{_copied(form.words, "r", "new")}
   %found = call i64 @place(ptr %table, ptr %states, i64 %shift, i64 %r.hash, i64 %count, ptr %r)
   switch i64 %found, label %overflow [i64 0, label %stored  i64 1, label %fresh]
 fresh:
-  %offset = mul i64 %count, {words}
-  %new = getelementptr inbounds i64, ptr %states, i64 %offset
-{copied}
-  %parent.p = getelementptr inbounds i64, ptr %r, i64 {words}
+  %parent.p = getelementptr inbounds i64, ptr %r, i64 {form.words}
   %parent = load i64, ptr %parent.p
   %parent.32 = trunc i64 %parent to i32
   %link = getelementptr inbounds i32, ptr %parents, i64 %count
   store i32 %parent.32, ptr %link
   %count.next = add i64 %count, 1
   store i64 %count.next, ptr %count.p
-  %alarm = call i1 @select(ptr %new, ptr %asked)
-  br i1 %alarm, label %alarming, label %stored
-alarming:
-  %alarmed = load i64, ptr %alarmed.p
-  %alarm.p = getelementptr inbounds i64, ptr %alarms, i64 %alarmed
-  store i64 %count, ptr %alarm.p
-  %alarmed.next = add i64 %alarmed, 1
-  store i64 %alarmed.next, ptr %alarmed.p
-  store i64 1, ptr %events.p
-  br label %stored
+  %alarming = call i1 @select(ptr %new, ptr %asked)
+  br i1 %alarming, label %alarmed, label %stored
 stored:
-  %r.next = getelementptr inbounds i64, ptr %r, i64 {words + RECORD_EXTRA}
+  %r.next = getelementptr inbounds i8, ptr %r, i64 {record}
   %r.more = icmp ult ptr %r.next, %upto
-  br i1 %r.more, label %storing, label %done
+  br i1 %r.more, label %store, label %taken
+taken:
+  %next.p2 = getelementptr inbounds i64, ptr %nexts, i64 %slot
+  %until = load i64, ptr %next.p2
+  store i64 %until, ptr %next.p
+  %k.next = add i64 %k, 1
+  store atomic i64 %k.next, ptr %consumed.p release, align 8
+  br label %look
+alarmed:
+  store i64 %count, ptr %alarm.p
+  %r.after = getelementptr inbounds i8, ptr %r, i64 {record}
+  store ptr %r.after, ptr %todo.p
+  br label %return
 overflow:
   store ptr %r, ptr %todo.p
-  store i64 1, ptr %events.p
-  ret void
-done:
-  store ptr %upto, ptr %todo.p
+  store i64 1, ptr %crowded.p
+  br label %return
+return:
   ret void
 }}"""
 
 
-def _rebuild(form: Shape) -> str:
-    words = form.words
+_SEARCH: Final = f"""
+define void @search(ptr %ctx) {{
+entry:
+{_get("end")}
+{_places("produced", "consumed", "next", "fault")}
+  br label %consume
+consume:
+  call void @consume(ptr %ctx)
+  %made = load i64, ptr %produced.p
+  %taken = load i64, ptr %consumed.p
+  %next = load i64, ptr %next.p
+  %fault = load i64, ptr %fault.p
+  %quiet = icmp eq i64 %made, %taken
+  %left = icmp ult i64 %next, %end
+  %fine = icmp eq i64 %fault, 0
+  %on0 = and i1 %quiet, %left
+  %on = and i1 %on0, %fine
+  br i1 %on, label %produce, label %return
+produce:
+  call void @produce(ptr %ctx, i64 1)
+  br label %consume
+return:
+  ret void
+}}"""
+
+
+def _fill(form: Shape) -> str:
     return f"""
-define void @rebuild(ptr %ctx) {{
+define i1 @fill(ptr %ctx) {{
 entry:
 {_get("states", "table", "shift", "count")}
   %last = sub i64 %count, 1
@@ -313,14 +434,11 @@ next:
   %far = add i64 %i, {_AHEAD}
   %beyond = icmp ugt i64 %far, %last
   %ahead = select i1 %beyond, i64 %last, i64 %far
-  %ahead.offset = mul i64 %ahead, {words}
+  %ahead.offset = mul i64 %ahead, {form.words}
   %ahead.state = getelementptr inbounds i64, ptr %states, i64 %ahead.offset
   %ahead.hash = call i64 @hash(ptr %ahead.state)
-  %ahead.bucket = lshr i64 %ahead.hash, %shift
-  %ahead.byte = shl i64 %ahead.bucket, 6
-  %ahead.line = getelementptr inbounds i8, ptr %table, i64 %ahead.byte
-  call void @llvm.prefetch.p0(ptr %ahead.line, i32 1, i32 3, i32 1)
-  %offset = mul i64 %i, {words}
+  call void @ahead(ptr %table, i64 %shift, i64 %ahead.hash)
+  %offset = mul i64 %i, {form.words}
   %state = getelementptr inbounds i64, ptr %states, i64 %offset
   %hash = call i64 @hash(ptr %state)
   %found = call i64 @place(ptr %table, ptr %states, i64 %shift, i64 %hash, i64 %i, ptr %state)
@@ -330,188 +448,10 @@ placed:
   %i.next = add i64 %i, 1
   %more = icmp ult i64 %i.next, %count
   br i1 %more, label %next, label %done
-overflow:
-  %events.p = {_at("events")}
-  store i64 1, ptr %events.p
-  br label %done
 done:
-  ret void
-}}"""
-
-
-def _compact_hash(form: Shape) -> str:
-    """A bijection of numbers of so many bits: each line can be undone."""
-    bits = form.bits
-    mask = (1 << bits) - 1
-    half = -(-bits // 2)
-
-    def kept(name: str) -> str:
-        return f"%{name} = and i64 %{name}.all, {mask}" if bits < WORD else f"%{name} = or i64 %{name}.all, 0"
-
-    return f"""
-define internal i64 @hash(ptr %state) alwaysinline {{
-  %a = load i64, ptr %state
-  %b.s = lshr i64 %a, {half}
-  %b = xor i64 %a, %b.s
-  %c.all = mul i64 %b, {_FACTORS[0] & mask}
-  {kept("c")}
-  %d.s = lshr i64 %c, {half}
-  %d = xor i64 %c, %d.s
-  %e.all = mul i64 %d, {_FACTORS[1] & mask}
-  {kept("e")}
-  ret i64 %e
-}}"""
-
-
-def _wide_hash(form: Shape) -> str:
-    lines = ["  %x0 = load i64, ptr %state"]
-    for k in range(1, form.words):
-        lines += [
-            f"  %m{k} = mul i64 %x{k - 1}, {_FACTORS[0]}",
-            f"  %r{k} = lshr i64 %m{k}, 32",
-            f"  %y{k} = xor i64 %m{k}, %r{k}",
-            f"  %p{k} = getelementptr inbounds i64, ptr %state, i64 {k}",
-            f"  %w{k} = load i64, ptr %p{k}",
-            f"  %x{k} = xor i64 %y{k}, %w{k}",
-        ]
-    body = "\n".join(lines)
-    return f"""
-define internal i64 @hash(ptr %state) alwaysinline {{
-{body}
-  %a = mul i64 %x{form.words - 1}, {_FACTORS[0]}
-  %b.s = lshr i64 %a, 32
-  %b = xor i64 %a, %b.s
-  %c = mul i64 %b, {_FACTORS[1]}
-  %d.s = lshr i64 %c, 29
-  %d = xor i64 %c, %d.s
-  %e = mul i64 %d, {_FACTORS[0]}
-  ret i64 %e
-}}"""
-
-
-def _compact_place(form: Shape) -> str:
-    slot, slots = form.slot * 8, form.slots
-    vector = f"<{slots} x i{slot}>"
-    first = "%wanted" if slot == WORD else "%wanted.32"
-    narrowed = "" if slot == WORD else "  %wanted.32 = trunc i64 %wanted to i32\n"
-    return f"""
-define internal i64 @place({_PLACE}) alwaysinline {{
-entry:
-  %home = lshr i64 %hash, %shift
-  %ones = shl i64 -1, %shift
-  %low = xor i64 %ones, -1
-  %rest = and i64 %hash, %low
-  %rest.up = shl i64 %rest, {_DISTANCE_BITS}
-  %wanted = or i64 %rest.up, 1
-{narrowed}  br label %look
-look:
-  %bucket = phi i64 [%home, %entry], [%bucket.next, %further]
-  %slot = phi i{slot} [{first}, %entry], [%slot.next, %further]
-  %byte = shl i64 %bucket, 6
-  %line = getelementptr inbounds i8, ptr %table, i64 %byte
-  %all = load {vector}, ptr %line, align {BUCKET}
-  %slot.0 = insertelement {vector} poison, i{slot} %slot, i64 0
-  %slot.s = shufflevector {vector} %slot.0, {vector} poison, <{slots} x i32> zeroinitializer
-  %equal = icmp eq {vector} %all, %slot.s
-  %equal.m = bitcast <{slots} x i1> %equal to i{slots}
-  %known = icmp ne i{slots} %equal.m, 0
-  br i1 %known, label %old, label %free
-old:
-  ret i64 0
-free:
-  %empty = icmp eq {vector} %all, zeroinitializer
-  %empty.m = bitcast <{slots} x i1> %empty to i{slots}
-  %any = icmp ne i{slots} %empty.m, 0
-  br i1 %any, label %put, label %further
-put:
-  %index = call i{slots} @llvm.cttz.i{slots}(i{slots} %empty.m, i1 true)
-  %index.64 = zext i{slots} %index to i64
-  %place = getelementptr inbounds i{slot}, ptr %line, i64 %index.64
-  store i{slot} %slot, ptr %place
-  ret i64 1
-further:
-  %bucket.next = add i64 %bucket, 1
-  %slot.next = add i{slot} %slot, 1
-  %distance = sub i64 %bucket.next, %home
-  %near = icmp ule i64 %distance, {_REACH}
-  br i1 %near, label %look, label %overflow
+  ret i1 true
 overflow:
-  ret i64 2
-}}"""
-
-
-def _indexed_place(form: Shape) -> str:
-    compare = []
-    for k in range(form.words):
-        compare += [
-            f"  %mine{k}.p = getelementptr inbounds i64, ptr %words, i64 {k}",
-            f"  %mine{k} = load i64, ptr %mine{k}.p",
-            f"  %other{k}.p = getelementptr inbounds i64, ptr %other, i64 {k}",
-            f"  %other{k} = load i64, ptr %other{k}.p",
-            f"  %differs{k} = xor i64 %mine{k}, %other{k}",
-            f"  %sum{k} = or i64 %differs{k}, {f'%sum{k - 1}' if k else 0}",
-        ]
-    compared = "\n".join(compare)
-    return f"""
-define internal i64 @place({_PLACE}) alwaysinline {{
-entry:
-  %home = lshr i64 %hash, %shift
-  %tag = and i64 %hash, 4294967295
-  %tag.up = shl i64 %tag, 32
-  %number.1 = add i64 %number, 1
-  %content = or i64 %tag.up, %number.1
-  %tag.0 = insertelement <8 x i64> poison, i64 %tag, i64 0
-  %tag.s = shufflevector <8 x i64> %tag.0, <8 x i64> poison, <8 x i32> zeroinitializer
-  br label %look
-look:
-  %bucket = phi i64 [%home, %entry], [%bucket.next, %further]
-  %byte = shl i64 %bucket, 6
-  %line = getelementptr inbounds i8, ptr %table, i64 %byte
-  %all = load <8 x i64>, ptr %line, align {BUCKET}
-  %tags = lshr <8 x i64> %all, splat (i64 32)
-  %empty = icmp eq <8 x i64> %all, zeroinitializer
-  %empty.m = bitcast <8 x i1> %empty to i8
-  %alike = icmp eq <8 x i64> %tags, %tag.s
-  %alike.m = bitcast <8 x i1> %alike to i8
-  %taken.m = xor i8 %empty.m, -1
-  %candidates = and i8 %alike.m, %taken.m
-  br label %next
-next:
-  %left = phi i8 [%candidates, %look], [%rest, %compare]
-  %some = icmp ne i8 %left, 0
-  br i1 %some, label %compare, label %free
-compare:
-  %at = call i8 @llvm.cttz.i8(i8 %left, i1 true)
-  %at.64 = zext i8 %at to i64
-  %slot.p = getelementptr inbounds i64, ptr %line, i64 %at.64
-  %slot = load i64, ptr %slot.p
-  %index.1 = and i64 %slot, 4294967295
-  %index = sub i64 %index.1, 1
-  %offset = mul i64 %index, {form.words}
-  %other = getelementptr inbounds i64, ptr %states, i64 %offset
-{compared}
-  %same = icmp eq i64 %sum{form.words - 1}, 0
-  %less = sub i8 %left, 1
-  %rest = and i8 %left, %less
-  br i1 %same, label %old, label %next
-old:
-  ret i64 0
-free:
-  %any = icmp ne i8 %empty.m, 0
-  br i1 %any, label %put, label %further
-put:
-  %first = call i8 @llvm.cttz.i8(i8 %empty.m, i1 true)
-  %first.64 = zext i8 %first to i64
-  %place = getelementptr inbounds i64, ptr %line, i64 %first.64
-  store i64 %content, ptr %place
-  ret i64 1
-further:
-  %bucket.next = add i64 %bucket, 1
-  %distance = sub i64 %bucket.next, %home
-  %near = icmp ule i64 %distance, {_REACH}
-  br i1 %near, label %look, label %overflow
-overflow:
-  ret i64 2
+  ret i1 false
 }}"""
 
 

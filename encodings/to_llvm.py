@@ -261,10 +261,8 @@ class _Function:
                 content = self.set(f"and i64 {content}, {_signed(kept[i])}")
                 for part in added[i]:
                     content = self.set(f"or i64 {content}, {part}")
-            self.line(
-                f"store i64 {content}, ptr {self.set(f'getelementptr inbounds i64, ptr {out}, i64 {i}')}"
-            )
-        self.line(f"store i64 %number, ptr {self.set(f'getelementptr inbounds i64, ptr {out}, i64 {size}')}")
+            self.put(content, out, i)
+        self.put("%number", out, size)
         end = self.set(f"getelementptr inbounds i64, ptr {out}, i64 {size + RECORD_EXTRA}")
         self.line(f"store ptr {end}, ptr %out")
         counter = self.set(f"getelementptr inbounds i64, ptr %fired, i64 {rule.index}")
