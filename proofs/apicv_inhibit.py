@@ -223,6 +223,22 @@ AS_IT_IS: Final = (
         VIOLATED,
     ),
     Cited(
+        "6.19/window",
+        "6.19 as it is: INH-IRQWIN, an ExtINT that waits for a window which never opens.",
+        "apicv-inhibit-window",
+        "extint-lost",
+        Choices(),
+        VIOLATED,
+    ),
+    Cited(
+        "window/toggling-ends",
+        "A window that is asked for or opens never makes KVM toggle for ever.",
+        "apicv-inhibit-window",
+        "toggling-ends",
+        Choices(on=("count-windows",)),
+        HOLDS,
+    ),
+    Cited(
         "6.19/cr8",
         "6.19 as it is: INH-09b, writes of CR8 that exit with AVIC on ...",
         "apicv-inhibit-tpr",

@@ -1,7 +1,7 @@
 """The corpus of bugs that there were, as trials of the models: ``avicheck bugs``.
 
-The names are those of the collection the bugs were taken from: INH for switching APICv and AVIC. Each stands
-for an upstream change, or for several of which the first was not enough.
+The names are those of the collection the bugs were taken from: INH for switching APICv and AVIC; INH-IRQWIN
+and INH-L2 were added. Each stands for an upstream change, or for several of which the first was not enough.
 """
 
 from __future__ import annotations
@@ -100,6 +100,13 @@ BUGS: Final = (
     bug("INH-13b", PAGE, "access-lost", "block-faults-in-zap"),
     bug("INH-14a", PAGE, "access-lost", "flush-on-enable"),
     bug("INH-14b", PAGE, "alias", "flush-on-x2avic"),
+    bug(
+        "INH-IRQWIN",
+        "apicv-inhibit-window",
+        "extint-lost",
+        "count-windows",
+        remark="One bit for the windows of all vCPUs: the first one that opens switches AVIC on again.",
+    ),
     bug(
         "INH-L2",
         "apicv-inhibit-l2-page",

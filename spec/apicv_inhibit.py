@@ -70,6 +70,7 @@ class InhibitFix(Enum):
     BLOCK_FAULTS_IN_ZAP = "KVM: x86/mmu: Block all page faults during kvm_zap_gfn_range()"
     FLUSH_ON_ENABLE = 'KVM: SVM: Flush the "current" TLB when activating AVIC'
     FLUSH_ON_X2AVIC = "KVM: SVM: Flush the current TLB when transitioning from xAVIC => x2AVIC"
+    COUNT_WINDOWS = "KVM: SVM: Fix IRQ window inhibit handling across multiple vCPUs"
 
 
 Mask: TypeAlias = Annotated[int, Range(0, (1 << 13) - 1)]

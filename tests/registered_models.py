@@ -14,6 +14,7 @@ MODELS: Final = {
     "apicv-inhibit-nested": "apicv_inhibit_nested:DESCRIPTION",
     "apicv-inhibit-page": "apicv_inhibit_page:DESCRIPTION",
     "apicv-inhibit-l2-page": "apicv_inhibit_l2_page:DESCRIPTION",
+    "apicv-inhibit-window": "apicv_inhibit_window:DESCRIPTION",
     "apicv-inhibit-tpr": "apicv_inhibit_tpr:TPR_DESCRIPTION",
     "apicv-inhibit-threshold": "apicv_inhibit_tpr:THRESHOLD_DESCRIPTION",
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from avicheck.checker.engines import check
 from avicheck.checker.explore import Exploration, explore
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.machine import encode
@@ -16,12 +17,14 @@ from avicheck.spec import apicv_inhibit_l2_page as l2_page
 from avicheck.spec import apicv_inhibit_nested as nested
 from avicheck.spec import apicv_inhibit_page as page
 from avicheck.spec import apicv_inhibit_tpr as tpr
+from avicheck.spec import apicv_inhibit_window as window
 from avicheck.spec.apicv_inhibit import InhibitFix, Vendor
 from avicheck.spec.apicv_inhibit_creation import Id, Variant
 from avicheck.spec.apicv_inhibit_l2_page import L2Fault, L2Fix, Lift
 from avicheck.spec.apicv_inhibit_nested import NestedFault
 from avicheck.spec.apicv_inhibit_page import Hardware, PageFault
 from avicheck.spec.apicv_inhibit_tpr import TprFault
+from avicheck.spec.apicv_inhibit_window import WindowFault
 from avicheck.spec.description import Description
 from avicheck.spec.machine import Machine, MemoryModel
 
@@ -34,6 +37,7 @@ RIGHT: list[tuple[Description, set[Enum]]] = [
     (page.DESCRIPTION, {Hardware.X2AVIC}),
     (page.DESCRIPTION, {Hardware.HYBRID}),
     (l2_page.DESCRIPTION, {L2Fix.INHIBIT_ON_L2_ACCESS, Lift.NEVER}),
+    (window.DESCRIPTION, set()),
     (tpr.TPR_DESCRIPTION, set()),
     (tpr.THRESHOLD_DESCRIPTION, set()),
 ]
@@ -49,6 +53,8 @@ FAULTS: list[tuple[Description, set[Enum], Enum, set[str]]] = [
         L2Fault.NO_REQUEST,
         {"stale-again", "for-good"},
     ),
+    (window.DESCRIPTION, set(), WindowFault.NEVER_CLEARED, {"left-over"}),
+    (window.DESCRIPTION, set(), WindowFault.NOT_ARMED, {"extint-lost", "left-over", "two-windows"}),
     (tpr.TPR_DESCRIPTION, set(), TprFault.NO_SYNC_TO_VMCB, {"v-tpr-agrees", "page-agrees"}),
     (tpr.TPR_DESCRIPTION, set(), TprFault.NO_SYNC_TO_PAGE, {"v-tpr-agrees", "page-agrees"}),
     (tpr.THRESHOLD_DESCRIPTION, set(), TprFault.NO_THRESHOLD, {"unseen", "threshold-set"}),
@@ -108,3 +114,8 @@ def test_ways_into_and_out_of_l2_are_all_taken() -> None:
 def test_request_of_a_vcpu_whose_id_is_too_big_changes_nothing() -> None:
     found = explored(creation.DESCRIPTION, {Id.TOO_BIG, Variant.CLEARED_AT_ONCE})
     assert found.never_fired == ("runner[1].refresh",)
+
+
+def test_setter_that_nobody_answers_is_found() -> None:
+    system = encode(machine(window.DESCRIPTION, {WindowFault.NO_KICK})).system
+    assert check(system, "toggling-ends", "explicit").verdict is Verdict.VIOLATED
