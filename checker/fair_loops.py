@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -184,9 +183,8 @@ class FairLoops:
         due |= sum(self.weak.values()) | self.asking
         level: list[_Pair] = [(start.state, done, due & ~done)]
         came: dict[_Pair, tuple[_Pair, int] | None] = {level[0]: None}
-        for length in count(1):
-            if not level or len(came) >= most or length == below:
-                return None, len(came)
+        length = 1
+        while level and len(came) < most and length != below:
             new = []
             for pair in level:
                 for edge, after, serves in self.facts(pair[0]).edges:
@@ -199,8 +197,8 @@ class FairLoops:
                     if reached not in came:
                         came[reached] = pair, edge
                         new.append(reached)
-            level = new
-        raise AssertionError
+            level, length = new, length + 1
+        return None, len(came)
 
     def _greedy(self, start: Start) -> list[int]:
         """A loop that goes on to where a duty is done next, until none is left, and back: for components in

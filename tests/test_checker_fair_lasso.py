@@ -21,11 +21,8 @@ from avicheck.checker.explore import Contradiction, Tier, explore
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import constant, eq
 from avicheck.encodings.liveness import always_property
-from avicheck.encodings.machine import machine
 from avicheck.encodings.reachability import confirm
 from avicheck.encodings.transition import Property, ReplayError, Run, TransitionSystem
-from avicheck.spec.apic_map_life import APIC_MAP_LIFE, options_of
-from avicheck.spec.kernels import KERNELS
 from tests.fair_runs import at_random, graph_system, leads_to, shortest
 from tests.known.catalogue import CASES, KNOWN, Known
 from tests.small_systems import graph_of, holds, systems
@@ -351,41 +348,6 @@ def test_run_that_is_none_is_a_tool_error(monkeypatch: pytest.MonkeyPatch) -> No
 def test_only_liveness_has_lassos(asked: Property, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         decide(graph_system({"go": {0: 1}}), asked)
-
-
-# On a model.
-
-
-def test_recalculation_of_the_map_comes_to_its_end() -> None:
-    system, asked = recalculation()
-    result = explicit(system, asked)
-    assert (result.verdict, result.states, result.transitions) == (Verdict.HOLDS, 258_270, 528_768)
-    assert result.detail == "no fair run stays in the 60,800 states between cause and target, 126,529 edges"
-
-
-def test_recalculation_that_begins_again_for_ever_is_seen() -> None:
-    system, asked = recalculation()
-    (pc,) = (var for var in system.variables if var.name == "vcpu[0].pc")
-    again = {"vcpu[0].pc": constant(pc.labels.index("begin"))}
-    steps = tuple(
-        replace(step, updates={**step.updates, **again}) if step.name == "vcpu[0].fill" else step
-        for step in system.transitions
-    )
-    run = explicit(replace(system, transitions=steps), asked).run
-    assert run is not None
-    assert [name.split(".")[1] for name in run.fired[run.loop :]] == [
-        "fill",
-        "begin",
-        "find_max_id",
-        "allocate(fails=False)",
-    ]
-
-
-def recalculation() -> tuple[TransitionSystem, Property]:
-    """The map's life with every fix in, and that retries end."""
-    system = machine(APIC_MAP_LIFE, {"vcpus": 2, "maps": 2}, "sc", options_of(KERNELS["6.19"]))
-    (asked,) = (asked for asked in system.properties if asked.name == "retries-end")
-    return system, asked
 
 
 # That the tests above would notice.
