@@ -206,7 +206,8 @@ def test_contradictory_assumptions_are_refused(assumed: tuple[str, ...]) -> None
     [
         (
             ("apic-mpa", "True"),
-            f'model must be one of apic-map, {", ".join(registered())}, not "apic-mpa"; did you mean apic-map?',
+            f"model must be one of apic-map, {', '.join(registered())}, "
+            'not "apic-mpa"; did you mean apic-map?',
         ),
         (("apic-map", "fast.accepted"), "Expression must be a condition, true or false, not a number"),
         (
