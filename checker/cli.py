@@ -39,6 +39,10 @@ COMMANDS: Final = {
     ),
     "prove": Entry("avicheck.checker.prove:prove", "Prove a model's claims at their full size."),
     "conform": Entry("avicheck.checker.conform:conform", "Compare the models with real kernels."),
+    "crosscheck": Entry(
+        "avicheck.checker.crosscheck:crosscheck",
+        "Hold independent voices on a concurrent model against each other.",
+    ),
     "matrix": Entry(
         "avicheck.checker.matrix:matrix", "Show under which assumptions the properties of a model hold."
     ),

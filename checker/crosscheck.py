@@ -1,0 +1,241 @@
+"""Independent voices on one model, state by state, and all engines on its properties: ``avicheck
+crosscheck``.
+
+Where two differ, the tool is wrong, and no verdict that rests on either can be relied on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import click
+
+from avicheck.checker.crosscheck_report import Difference, Part, Report, Told, as_json, as_text
+from avicheck.checker.options import Number, json_option
+from avicheck.checker.progress import Progress
+from avicheck.checker.systems import Instance, instance_options, registered
+from avicheck.checker.systems import instance as usual
+from avicheck.checker.verdict import EXIT_INTERRUPTED, worst
+
+if TYPE_CHECKING:
+    from avicheck.checker.crosscheck_voices import Voice
+    from avicheck.checker.explore import Exploration
+    from avicheck.encodings.packing import Layout
+    from avicheck.encodings.transition import Values
+
+KEPT: Final = 3
+"""Differences of a voice that are kept; all are counted."""
+BATCH: Final = 50
+"""States that the voices are asked about between two looks at the clock."""
+
+Left: TypeAlias = Callable[[], float]
+"""The seconds that are left."""
+
+
+@click.command()
+@click.argument("model", required=False)
+@instance_options
+@click.option(
+    "--max-states",
+    type=Number(1, 1 << 32),
+    default=5_000,
+    show_default=True,
+    help="Compare so many states at most, evenly spread over all.",
+)
+@click.option(
+    "--timeout", type=Number(1, 864_000), default=60, show_default=True, help="Seconds for each model."
+)
+@json_option
+def crosscheck(instance: Instance | None, max_states: int, timeout: int, json_: bool) -> int:
+    """Hold independent voices on a concurrent model against each other.
+
+    In every reachable state, what can happen and what it leads to must be the same by the model's Python
+    functions, by the reference semantics of the lifted system, by generated Python, by compiled code, by
+    all solutions of the step relation that z3 finds, and by a relation written by hand if there is one. The
+    engines must agree on every property that they decide, on counts and on the length of shortest runs; one
+    that decides nothing in its share of the time contradicts nobody.
+
+    'holds' means all that, for every reachable state of the sizes that are printed. Where states are left
+    out, by --max-states or --timeout, the answer is 'unknown', with how many were compared. A difference is
+    a tool error. Without MODEL, every concurrent model is checked. Ctrl-C prints what was covered.
+
+    Example: avicheck crosscheck apic-map-life --scope vcpus=1
+    """
+    reports: list[Report] = []
+    for chosen in map(usual, registered()) if instance is None else [instance]:
+        reports.append(crosscheck_model(chosen, max_states, float(timeout)))
+        if not json_:
+            click.echo(("\n" if len(reports) > 1 else "") + as_text(reports[-1]))
+        if reports[-1].interrupted:
+            break
+    verdict = worst(report.verdict for report in reports)
+    if json_:
+        models = [as_json(report) for report in reports]
+        click.echo(json.dumps({"verdict": verdict.value, "models": models}, indent=2))
+    return EXIT_INTERRUPTED if reports[-1].interrupted else verdict.exit_code
+
+
+def crosscheck_model(chosen: Instance, max_states: int, seconds: float) -> Report:
+    """Compare voices and engines on a model. Half of the time is for the successors, the rest for the
+    engines; a KeyboardInterrupt ends it with what was found out. ``InputError`` if a transition leads
+    beyond a variable's bounds."""
+    from avicheck.checker.crosscheck_engines import about, about_counts, properties
+    from avicheck.checker.explore import Contradiction
+
+    began, report = time.monotonic(), Report(chosen)
+
+    def left() -> float:
+        return max(0.0, seconds - (time.monotonic() - began))
+
+    stages: tuple[Callable[[], None], ...] = (
+        lambda: _explore(report, left),
+        lambda: _ask_voices(report, max_states, lambda: left() - seconds / 2),
+        lambda: _ask_engines(report, left),
+    )
+    try:
+        for stage in stages:
+            try:
+                stage()
+            except Contradiction as error:
+                report.contradictions.append(str(error))
+    except KeyboardInterrupt:
+        report.interrupted = True
+    fired = report.fired if report.exhaustive else None
+    report.contradictions += about_counts(report.explorations, fired)
+    for prop in properties(chosen.system):
+        report.contradictions += about(prop, report.results.get(prop.name, {}))
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _explore(report: Report, left: Left) -> None:
+    """Both tiers of the explicit engine, through every state."""
+    from avicheck.checker.crosscheck_engines import TIERS
+    from avicheck.checker.explore import explore
+
+    for tier in TIERS:
+        found = explore(report.instance.system, stop="never", tier=tier, max_seconds=left() / 4)
+        report.explorations[tier] = found
+        for result in found.results:
+            report.results.setdefault(result.property, {})[tier] = result
+        _end_if_interrupted(found)
+
+
+def _end_if_interrupted(found: Exploration) -> None:
+    if found.stopped == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _ask_engines(report: Report, left: Left) -> None:
+    """The other engines on every property; what one leaves of its share of the time goes to the next."""
+    from avicheck.checker.crosscheck_engines import answer, calls
+
+    system = report.instance.system
+    todo = calls(system, report.results)
+    deepest = max((found.depth for found in report.explorations.values() if found.complete), default=None)
+    with Progress(len(todo)) as progress:
+        for done, (prop, engine) in enumerate(todo):
+            progress.step(f"{report.instance.name}: {prop.name}, {engine}")
+            found = answer(system, prop, engine, left() / (len(todo) - done), deepest)
+            report.results.setdefault(prop.name, {})[engine] = found
+
+
+# Successors.
+
+
+def _ask_voices(report: Report, most: int, left: Left) -> None:
+    """Every voice about the reachable states, or so many of them."""
+    from avicheck.checker.crosscheck_voices import handwritten, voices
+    from avicheck.encodings.packing import layout
+    from avicheck.encodings.unroll import UnansweredError
+
+    chosen = report.instance
+    form, relation = layout(chosen.system), handwritten(chosen.name)
+    report.handwritten = relation is not None
+    states = _states(report, form, most, left)
+    told_by = voices(chosen.encoding, form, relation)
+    transitions = len(chosen.system.transitions)
+    report.parts = [
+        Part(voice.name, transitions if voice.covers is None else len(voice.covers)) for voice in told_by
+    ]
+    try:
+        with Progress(len(states)) as progress:
+            for batch in _batches(states):
+                if left() <= 0:
+                    break
+                _compare(report, told_by, form, batch)
+                progress.step(chosen.name, len(batch))
+    except UnansweredError as error:
+        report.remarks.append(f"z3 gave no answer: {error}")
+
+
+def _states(report: Report, form: Layout, most: int, left: Left) -> list[int]:
+    """The reachable states, packed; of more than ``most``, so many, evenly spread over the order of
+    discovery."""
+    from avicheck.checker.explore import explore_states
+
+    found, snapshot = explore_states(report.instance.system, max_seconds=max(0.0, left() / 4))
+    _end_if_interrupted(found)
+    report.reachable, report.complete = found.states, found.complete
+    report.chosen = min(most, found.states)
+    size, packed = form.words * 8, memoryview(snapshot.states)
+    numbers = (i * found.states // report.chosen for i in range(report.chosen))
+    return [int.from_bytes(packed[n * size : (n + 1) * size], "little") for n in numbers]
+
+
+def _batches(states: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Some states at a time, from first to last each time."""
+    count = -(-len(states) // BATCH)
+    return (states[k::count] for k in range(count))
+
+
+def _compare(report: Report, voices: Sequence[Voice], form: Layout, states: Sequence[int]) -> None:
+    """Note what the voices tell about some states, and where one differs from most."""
+    heard = []
+    for voice, part in zip(voices, report.parts, strict=True):
+        began = time.monotonic()
+        heard.append(voice.tell(states))
+        part.seconds += time.monotonic() - began
+    for state, *told in zip(states, *heard, strict=True):
+        expected = _most([found for voice, found in zip(voices, told, strict=True) if voice.covers is None])
+        report.fired.update(name for name, _ in expected.steps)
+        for voice, part, found in zip(voices, report.parts, told, strict=True):
+            part.states += 1
+            part.transitions += len(found.steps)
+            difference = _difference(voice, form, state, found, expected)
+            if difference is not None:
+                part.differing += 1
+                part.differences += [difference] if part.differing <= KEPT else []
+
+
+def _most(told: Sequence[Told]) -> Told:
+    """What most voices tell about a state; the first of them where there are as many for each."""
+    steps = Counter(found.steps for found in told)
+    true = Counter(found.true for found in told if found.true is not None)
+    return Told(steps.most_common(1)[0][0], true.most_common(1)[0][0])
+
+
+def _difference(voice: Voice, form: Layout, state: int, found: Told, expected: Told) -> Difference | None:
+    """How a voice differs from what most tell about a state, as far as it tells of the same."""
+    steps, true = expected.steps, expected.true or frozenset()
+    if voice.covers is not None:
+        steps = frozenset(step for step in steps if step[0] in voice.covers)
+    holds = true if found.true is None else found.true
+    if found.steps == steps and holds == true:
+        return None
+    return Difference(
+        voice.name,
+        form.unpack(state),
+        _unpacked(form, found.steps - steps),
+        _unpacked(form, steps - found.steps),
+        tuple(sorted(holds - true)),
+        tuple(sorted(true - holds)),
+    )
+
+
+def _unpacked(form: Layout, steps: Iterable[tuple[str, int]]) -> tuple[tuple[str, Values | None], ...]:
+    return tuple((name, None if state < 0 else form.unpack(state)) for name, state in sorted(steps))
