@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from avicheck.checker.engine import EngineResult
     from avicheck.checker.engines import EngineName, Limits
     from avicheck.checker.explore import Exploration, Progress
-    from avicheck.checker.reduce import Reduction
+    from avicheck.checker.searched import Reduction
     from avicheck.encodings.transition import Property, Run
 
 WIDTH: Final = 75

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import zlib
 from array import array
@@ -79,6 +77,9 @@ def identity(system: TransitionSystem) -> str:
 
 
 def _hash(value: object) -> str:
+    import hashlib
+    import json
+
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
@@ -86,6 +87,8 @@ def save(path: Path, system: TransitionSystem, reductions: Sequence[str], snapsh
     """Write a checkpoint in place of the one that may be there. Whatever happens, one of the two
     remains whole. ``reductions`` tell how the system explored came from the one of its name. ``OSError`` if
     the file cannot be written."""
+    import json
+
     header = {
         "system": system.name,
         "reductions": list(reductions),
@@ -108,6 +111,8 @@ def save(path: Path, system: TransitionSystem, reductions: Sequence[str], snapsh
 def load(path: Path, system: TransitionSystem, reductions: Sequence[str]) -> Snapshot:
     """A system's exploration. ``InputError`` for anything but a whole checkpoint of this system, reduced
     like this, ``OSError`` if the file cannot be read."""
+    import json
+
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise InputError("file", "a checkpoint of avicheck", "something else", str(path))

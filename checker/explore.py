@@ -22,7 +22,7 @@ from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
 from avicheck.checker.errors import InputError, not_one_of
 from avicheck.checker.explore_interpreted import Interpreted
 from avicheck.checker.memory import limit_of, resident
-from avicheck.checker.reduce import Reduced, Reduction, reduced
+from avicheck.checker.searched import Reduction, Searched, unreduced
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import Expr, evaluate, not_
 from avicheck.encodings.transition import Property, ReplayError, Run, TransitionSystem, fire
@@ -135,7 +135,11 @@ def explore(
     limits = _Limits(max_states, limit_of(max_memory), max_seconds, tier)
     saving = None if checkpoint is None else _Saving(checkpoint, checkpoint_every)
     names = _names(system, properties)
-    searched = reduced(system, [prop for prop in system.properties if prop.name in names], reduce)
+    searched = unreduced(system)
+    if reduce:
+        from avicheck.checker.reduce import reduced
+
+        searched = reduced(system, [prop for prop in system.properties if prop.name in names], reduce)
     return _Exploring(searched, names, stop, limits, saving, on_progress).run()
 
 
@@ -150,7 +154,7 @@ def explore_states(
     """Explore a system for its states' sake, with limits and errors like those of ``explore``: what it
     went through, and all of it."""
     limits = _Limits(max_states, limit_of(max_memory), max_seconds, tier)
-    exploring = _Exploring(reduced(system, (), ()), (), "never", limits, None, None)
+    exploring = _Exploring(unreduced(system), (), "never", limits, None, None)
     return exploring.run(), exploring.snapshot()
 
 
@@ -194,7 +198,7 @@ class _Exploring:
 
     def __init__(
         self,
-        searched: Reduced,
+        searched: Searched,
         asked: Sequence[str],
         stop: Stop,
         limits: _Limits,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from avicheck.checker.checkpoint import Marks, Snapshot
 from avicheck.checker.jit import compiled
 from avicheck.checker.memory import resident
-from avicheck.checker.reduce import Reduced
+from avicheck.checker.searched import Searched
 from avicheck.encodings.expr import Expr, evaluate
 from avicheck.encodings.llvm_search import BATCH, CONTEXT, RING, batch_bytes, record_bytes, search_text
 from avicheck.encodings.llvm_table import BUCKET, OVERFLOW, ROOM, shape
@@ -85,7 +85,7 @@ class Compiled:
 
     def __init__(
         self,
-        searched: Reduced,
+        searched: Searched,
         expressions: Sequence[Expr],
         snapshot: Snapshot,
         max_memory: int,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from avicheck.checker.checkpoint import Marks, Snapshot
-from avicheck.checker.reduce import Reduced
+from avicheck.checker.searched import Searched
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.packing import WORD
 from avicheck.encodings.to_python import OutOfRange, compile_expand, compile_select
@@ -24,7 +24,7 @@ class Interpreted:
     full: Final = False
     consistent: Final = True
 
-    def __init__(self, searched: Reduced, expressions: Sequence[Expr], snapshot: Snapshot) -> None:
+    def __init__(self, searched: Searched, expressions: Sequence[Expr], snapshot: Snapshot) -> None:
         canonical = None if searched.symmetry is None else searched.representative
         self._expand = compile_expand(searched.system, searched.layout, canonical)
         self._select = compile_select(expressions, searched.layout)

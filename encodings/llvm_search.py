@@ -12,14 +12,16 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from avicheck.encodings.canonical import Canonical
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.llvm_table import Shape, shape, table_text
 from avicheck.encodings.packing import Layout
 from avicheck.encodings.to_llvm import RECORD_EXTRA, canonical_text, ended_text, expand_text, select_text
 from avicheck.encodings.transition import TransitionSystem
+
+if TYPE_CHECKING:
+    from avicheck.encodings.canonical import Canonical
 
 CONTEXT: Final = (
     "states",  # the states' words, in the order of discovery

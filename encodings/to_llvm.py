@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from avicheck.encodings.canonical import Canonical, Move, PackedExchange
 from avicheck.encodings.dispatch import Rule, Switch, Tree, decision_tree
 from avicheck.encodings.expr import Expr, Op, postorder
 from avicheck.encodings.packing import WORD, Field, Layout
 from avicheck.encodings.transition import TransitionSystem
+
+if TYPE_CHECKING:
+    from avicheck.encodings.canonical import Canonical, Move, PackedExchange
 
 RECORD_EXTRA: Final = 2
 """Words of a successor record after the state's: the number of the state it was reached from, and one

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections import ChainMap, Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from avicheck.encodings.canonical import Canonical, PackedExchange
 from avicheck.encodings.dispatch import Rule, Switch, Tree, decision_tree
 from avicheck.encodings.expr import Expr, Op, postorder
 from avicheck.encodings.packing import Field, Layout
 from avicheck.encodings.transition import TransitionSystem
+
+if TYPE_CHECKING:
+    from avicheck.encodings.canonical import Canonical, PackedExchange
 
 Expand: TypeAlias = Callable[
     [Sequence[int], int, dict[int, int], Callable[[int], None], list[int], list[int]], int

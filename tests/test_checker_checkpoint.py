@@ -15,7 +15,7 @@ import pytest
 from avicheck.checker import checkpoint as checkpoints
 from avicheck.checker.errors import InputError
 from avicheck.checker.explore import Exploration, explore
-from avicheck.checker.reduce import Reduction
+from avicheck.checker.searched import Reduction
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings import expr as ex
 from avicheck.encodings.transition import Property, TransitionSystem

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from avicheck.checker import explore as exploring
-from avicheck.checker import reduce
+from avicheck.checker import searched
 from avicheck.checker.engine import DEADLOCK_FREE
 from avicheck.checker.errors import InputError
 from avicheck.checker.explore import Contradiction, Exploration, Progress, explore
@@ -265,7 +265,7 @@ def test_an_initial_state_beyond_bounds_is_refused() -> None:
 def test_a_run_that_the_reference_semantics_does_not_have_is_a_contradiction(
     tier: Tier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reduce, "successors", lambda _system, _state: [])
+    monkeypatch.setattr(searched, "successors", lambda _system, _state: [])
     expected = (
         f"^The {tier} tier finds a run that is none: State 1 must be reached by a step, not out of reach$"
     )

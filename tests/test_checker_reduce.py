@@ -15,7 +15,8 @@ from avicheck.checker.engine import DEADLOCK_FREE
 from avicheck.checker.engines import property_of
 from avicheck.checker.errors import InputError
 from avicheck.checker.explore import Exploration, explore
-from avicheck.checker.reduce import Reduction, reduced
+from avicheck.checker.reduce import reduced
+from avicheck.checker.searched import Reduction
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings import canonical, dead_values, partial_order, symmetry
 from avicheck.encodings import expr as ex
@@ -170,7 +171,7 @@ def test_symmetry_leaves_one_state_of_each_orbit() -> None:
             found = reduced(system, [p for p in system.properties if p.name in names], SYMMETRY)
         except InputError:
             continue
-        states, count = orbits(found.dead.system)
+        states, count = orbits(found.steps)
         assert explore(system, properties=names, stop="never", reduce=SYMMETRY).states == count
         counted += states > count
     assert counted >= 12
