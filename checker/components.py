@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     Indices: TypeAlias = NDArray[np.int32]
 
-SMALL: Final = 200_000
-"""Nodes and edges up to which plain Python is done before scipy is imported."""
+SMALL: Final = 5_000
+"""Nodes and edges up to which networkx is done before scipy is imported."""
 
 
 def rows(sources: Indices, count: int) -> Indices:
@@ -25,7 +25,7 @@ def components(sources: Indices, targets: Indices, count: int) -> Indices:
     by their sources."""
     starts = rows(sources, count)
     if count + len(targets) <= SMALL:
-        return np.array(_tarjan(starts.tolist(), targets.tolist()), np.int32)
+        return _by_networkx(starts.tolist(), targets.tolist())
     from scipy.sparse.csgraph import connected_components
 
     graph = sparse(*_once(starts, targets))
@@ -52,33 +52,14 @@ def sparse(starts: Indices, targets: Indices) -> Any:
     return csr_array((weights, targets, starts), shape=(count, count))
 
 
-def _tarjan(starts: list[int], targets: list[int]) -> list[int]:
-    """Tarjan's algorithm (1972), without recursion."""
-    count = len(starts) - 1
-    labels, index, low, at = [-1] * count, [0] * count, [0] * count, starts[:-1]
-    stack: list[int] = []
-    clock = found = 0
-    for root in range(count):
-        path = [] if index[root] else [root]
-        while path:
-            node = path[-1]
-            if not index[node]:
-                clock += 1
-                index[node] = low[node] = clock
-                stack.append(node)
-            if at[node] < starts[node + 1]:
-                after = targets[at[node]]
-                at[node] += 1
-                if not index[after]:
-                    path.append(after)
-                elif labels[after] < 0:
-                    low[node] = min(low[node], index[after])
-                continue
-            path.pop()
-            if path:
-                low[path[-1]] = min(low[path[-1]], low[node])
-            if low[node] == index[node]:
-                while labels[node] < 0:
-                    labels[stack.pop()] = found
-                found += 1
+def _by_networkx(starts: list[int], targets: list[int]) -> Indices:
+    import networkx as nx
+
+    graph: Any = nx.DiGraph()
+    graph.add_nodes_from(range(len(starts) - 1))
+    for node in range(len(starts) - 1):
+        graph.add_edges_from((node, after) for after in targets[starts[node] : starts[node + 1]])
+    labels = np.empty(len(starts) - 1, np.int32)
+    for number, component in enumerate(nx.strongly_connected_components(graph)):
+        labels[list(component)] = number
     return labels
