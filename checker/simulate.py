@@ -224,7 +224,7 @@ def simulate(
     save: Path | None,
     json_: bool,
 ) -> int:
-    """Go through a concurrent model step by step.
+    """Go through a concurrent model step by step, at a prompt.
 
     At a prompt: what can happen next and what each step would change; choose by number or name, undo, walk
     at random, save the trace. A property that is violated is reported at once. Ctrl-C keeps what there is.
