@@ -42,6 +42,13 @@ def minded(kernel: Kernel, vendor: BvTerm) -> BvTerm:
     return z3.If(is_any(vendor, Vendor.SVM), z3.BitVecVal(amd, REASONS), z3.BitVecVal(intel, REASONS))
 
 
+def stays(kernel: Kernel, reason: BvTerm) -> BoolTerm:
+    """Once set, the reason is there for the VM's life: hardware and module, memory encryption, a table that
+    is too small, an APIC that was moved, and on old kernels an ID that was changed."""
+    old = [] if kernel.has(Fix.INHIBIT_ID_MODIFIED) else [ID_MODIFIED]
+    return z3.Or([reason == bit for bit in (DISABLED, SEV, TOO_BIG, BASE_MODIFIED, *old)])
+
+
 def changed(
     kernel: Kernel, vendor: BvTerm, enable_apicv: BoolTerm, reasons: BvTerm, reason: BvTerm, is_set: BoolTerm
 ) -> Change:

@@ -149,18 +149,18 @@ L2_ACCESS: Final = (
         "l2/first-access",
         "The access that is detected is itself emulated on the old state.",
         L2,
-        "first-stale",
+        "stale-access",
         l2(RFC),
-        HOLDS,
+        VIOLATED,
     ),
     Cited("l2/no-second-access", "No later access is.", L2, "stale-again", l2(RFC), HOLDS),
     Cited(
         "l2/for-good",
         "The reason is never cleared: L1 runs without APICv for ever after.",
         L2,
-        "for-good",
+        "apicv-lost",
         l2(RFC),
-        HOLDS,
+        VIOLATED,
     ),
     Cited(
         "l2/lifting-loses",
@@ -186,7 +186,7 @@ L2_ACCESS: Final = (
         l2("defer-svi"),
         HOLDS,
     ),
-    Cited("l2/merged-keeps-apicv", "(It never runs L1 without.)", L2, "for-good", l2("defer-svi"), VIOLATED),
+    Cited("l2/merged-keeps-apicv", "(L1 never runs without.)", L2, "apicv-lost", l2("defer-svi"), HOLDS),
 )
 
 AS_IT_IS: Final = (

@@ -29,6 +29,7 @@ from avicheck.spec.apicv_inhibit import (
     kvm_vcpu_apicv_activated,
     maps_apic_page,
     reasons_at_rest,
+    sticky,
 )
 from avicheck.spec.kernels import Kernel
 from avicheck.spec.lang import domains, record
@@ -62,7 +63,8 @@ def change_subject(kernel: Kernel) -> Subject:
         )
         activated = kvm_vcpu_apicv_activated(case.vendor, case.reasons, case.guest_mode)
         mapped = maps_apic_page(case.reasons, case.guest_mode)
-        return {**_fields(change), "activated": activated, "mapped": mapped}
+        stays = sticky(kernel, case.reason)
+        return {**_fields(change), "activated": activated, "mapped": mapped, "sticky": stays}
 
     def by_rules(case: Any) -> Said:
         change = rules.changed(kernel, case.vendor, case.enable_apicv, case.reasons, case.reason, case.is_set)
@@ -71,6 +73,7 @@ def change_subject(kernel: Kernel) -> Subject:
             **_fields(change),
             "activated": activated,
             "mapped": rules.maps_apic_page(case.reasons, case.guest_mode),
+            "sticky": rules.stays(kernel, case.reason),
         }
 
     return Subject("inhibit", ChangeCase, lambda case: True, by_model, by_rules)

@@ -169,7 +169,7 @@ ON_VMX: Final = (
 )
 """VMX_REQUIRED_APICV_INHIBITS; AVIC_REQUIRED_APICV_INHIBITS has all."""
 STICKY: Final = (Reason.DISABLED, Reason.APIC_BASE_MODIFIED, Reason.SEV, Reason.PHYSICAL_ID_TOO_BIG)
-"""Reasons that nothing clears while the VM lives; before Fix.INHIBIT_ID_MODIFIED, APIC_ID_MODIFIED too."""
+"""Reasons that nothing clears while the VM lives: see ``sticky``."""
 
 
 def known(kernel: Kernel, reason: Reason) -> bool:
@@ -180,6 +180,16 @@ def known(kernel: Kernel, reason: Reason) -> bool:
         Reason.PHYSICAL_ID_TOO_BIG: InhibitFix.ID_TOO_BIG,
     }
     return reason not in came_with or kernel.has(came_with[reason])
+
+
+@rule
+def sticky(kernel: Kernel, reason: Reason) -> bool:
+    """Whether a reason stays once it is there: no caller clears it. Before Fix.INHIBIT_ID_MODIFIED none
+    cleared APIC_ID_MODIFIED either."""
+    for member in STICKY:
+        if reason == member:
+            return True
+    return reason == Reason.APIC_ID_MODIFIED and not kernel.has(Fix.INHIBIT_ID_MODIFIED)
 
 
 @rule

@@ -310,19 +310,12 @@ L2_PAGE: Final = Model(
     (
         never("interrupt-lost", "No interrupt of L1 is pending that nobody delivers or looks at.", stuck),
         always("svi-agrees", "While L1 runs with APICv, SVI is the vector in service.", svi_agrees),
-        never(
-            "stale-again",
-            "After the inhibit, no second access is made on the old state.",
-            again_on_stale_state,
-        ),
+        never("stale-access", "No access of L2 is emulated on the state before an inhibit.", on_stale_state),
+        never("stale-again", "Nor is a second one made.", again_on_stale_state),
+        never("apicv-lost", "L1 never runs without APICv because of what L2 did.", for_good),
         sometimes("l2-ends-handler", "L2 can write the EOI of L1's handler.", l2_ends_handler),
     ),
 )
-
-FIRST_IS_STALE: Final = sometimes(
-    "first-stale", "The access that is detected can be emulated on the old state.", on_stale_state
-)
-FOR_GOOD: Final = sometimes("for-good", "L1 can be without APICv after L2 has left.", for_good)
 
 _SINCE: Final = {
     "6.1": set(),
@@ -333,7 +326,7 @@ _SINCE: Final = {
 """Where the merged fix is known to be: in 6.14, and in 6.12 by a stable release."""
 
 DESCRIPTION: Final = Description(
-    Model(L2_PAGE.name, Vcpu, L2_PAGE.threads, initial, (*L2_PAGE.asked, FIRST_IS_STALE, FOR_GOOD)),
+    L2_PAGE,
     "An L1 that lets L2 reach its APIC page.",
     (
         "L2's EOI of L1's interrupt, emulated on L1's APIC while vmcs02 is the current VMCS",

@@ -240,7 +240,7 @@ APICV_INHIBIT_DESCRIPTION: Final = Description(
     ),
     {
         "vcpus": Size(2, most=4),
-        "setters": Size(2, most=2),
+        "setters": Size(1, most=2),
     },
     {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
     "6.19",

@@ -48,6 +48,7 @@ MUTANTS: list[Any] = [
     (change_subject, "ON_VMX", ON_VMX[1:], {"reasons", "request", "zap"}),
     (change_subject, "set_or_clear_apicv_inhibit", lambda reasons, reason, is_set: reasons, {"reasons"}),
     (change_subject, "vcpu_get_apicv_inhibit_reasons", lambda vendor, guest: guest, {"activated"}),
+    (change_subject, "STICKY", apicv_inhibit.STICKY[1:], {"sticky"}),
     (rest_subject, "id_too_big", lambda causes: causes.highest_vcpu_id > 255, {"reasons"}),
     (toggle_subject, "count_vectors", lambda vectors: vectors & 1, {"isr_count"}),
     (toggle_subject, "find_highest_vector", lambda vectors: -1, {"svi"}),
