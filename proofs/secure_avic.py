@@ -17,10 +17,16 @@ from avicheck.checker.engines import Limits, check
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.machine import machine
 from avicheck.spec.machine import MemoryModel
-from avicheck.spec.secure_avic import NmiNotAllowed, NmiRequestNeeds, NotAllowed, RequestedAfterEntry
+from avicheck.spec.secure_avic import (
+    ExitIntInfo,
+    NmiNotAllowed,
+    NmiRequestNeeds,
+    NotAllowed,
+    RequestedAfterEntry,
+)
 from avicheck.spec.secure_avic_asked import SECURE_AVIC
 from avicheck.spec.secure_avic_move import MOVE_MODEL, MoveChange
-from avicheck.spec.secure_avic_nmi import NMI_MODEL, AllowedNmi, Complete, ExitIntInfo, NmiChange
+from avicheck.spec.secure_avic_nmi import NMI_MODEL, AllowedNmi, Complete, NmiChange
 from avicheck.spec.secure_avic_run import (
     Change,
     EntryFence,
@@ -123,6 +129,8 @@ DEVICE_CLAIMS: Final = (
     fails("SAV-C14 without the filter", "refused-vector-enters", {*DEVICES, Fault.NO_FILTER}),
     holds("nothing is made up", "injected-unasked", {*DEVICES, NotAllowed.LEFT_REQUESTED}),
     fails("if RequestedIRR stays", "injected-unasked", {*DEVICES, RequestedAfterEntry.REQUESTED_STAYS}),
+    holds("SAV-C13", "lost-in-kvm", {*DEVICES, *REPORTED}),
+    holds("SAV-C13", "edge-arrives", {*DEVICES, ONCE, *REPORTED}),
     holds("P-L2", "edge-arrives", {*DEVICES, ONCE}),
     fails("P-L2 without UpdateIRR", "edge-arrives", {*DEVICES, ONCE, Fault.NO_UPDATE}),
     fails("F-SPIV", "device-unheard", {*DEVICES, SpivNotice.SPIV_NOT_SENT}),

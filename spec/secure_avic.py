@@ -79,6 +79,13 @@ class NmiAndHalt(Enum):
     NMI_IGNORED = "HLT exits whether or not a virtual NMI is pending"
 
 
+class ExitIntInfo(Enum):
+    """Whether EXITINTINFO reports an event whose delivery an exit interrupts (O-EII)."""
+
+    NOT_REPORTED = "EXITINTINFO is not valid: the hardware keeps the event to itself"
+    REPORTED = "EXITINTINFO is valid, as without Secure AVIC"
+
+
 @record
 class Hardware:
     """One choice for each open point."""

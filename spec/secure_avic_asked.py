@@ -11,7 +11,7 @@ from typing import Final
 from avicheck.spec import secure_avic_guest as guest
 from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description, Size
 from avicheck.spec.lang import Scope
-from avicheck.spec.secure_avic import NotAllowed, RequestedAfterEntry
+from avicheck.spec.secure_avic import ExitIntInfo, NotAllowed, RequestedAfterEntry
 from avicheck.spec.secure_avic_run import (
     DESTROYER,
     DEVICE,
@@ -228,7 +228,7 @@ def edge_accepted(world: World[Savic]) -> bool:
     return world.shared.kvm_irr & EDGE != 0
 
 
-UNFAIR: Final = ("halt", "nest", "interrupted", "computes")
+UNFAIR: Final = ("halt", "nest", "interrupted", "computes", "disturbed_level", "disturbed_edge")
 """What the guest and its surroundings may, but need not do."""
 SENDER_STEPS: Final = tuple(step for step in SENDER.steps if step.name != "send")
 DEVICE_STEPS: Final = tuple(step for step in DEVICE.steps if step.at != "raise_irq")
@@ -371,6 +371,7 @@ DESCRIPTION: Final = Description(
         Assumption(Gate, "Linux: interrupt gates"),
         Assumption(RequestedAfterEntry, "cover letter of v2 against that of v1"),
         Assumption(NotAllowed, "selftests 32/35 and 35/35"),
+        Assumption(ExitIntInfo, "patch 06/17 leaves svm_complete_interrupts as it is"),
         Assumption(SpivNotice, "cover letter, Changes since v1"),
     ),
     interchangeable=("senders",),

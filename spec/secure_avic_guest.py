@@ -9,6 +9,7 @@ from typing import Final
 
 from avicheck.spec import secure_avic_host
 from avicheck.spec.cpu import Cpu
+from avicheck.spec.secure_avic import ExitIntInfo
 from avicheck.spec.secure_avic_run import (
     DESTROYER,
     DEVICE,
@@ -154,6 +155,26 @@ def interrupted(cpu: Cpu, my: Target) -> str:
     """Some other physical interrupt makes the vCPU exit."""
     cpu.wait_until(cpu.read(Savic.where) == Where.GUEST)
     return exits(cpu, my, ExitReason.INTR)
+
+
+@TARGET.step(at="handles", source="HW.REINJECT")
+def disturbed_level(cpu: Cpu, my: Target) -> str:
+    """An exit interrupts the delivery of a level-triggered vector; the next VMRUN goes on with it."""
+    return disturbs(cpu, my)
+
+
+@TARGET.step(at="ends", source="HW.REINJECT")
+def disturbed_edge(cpu: Cpu, my: Target) -> str:
+    """The same of an edge."""
+    cpu.wait_until(highest_of(cpu.read(Savic.isr)) & LEVELS == 0)
+    return disturbs(cpu, my)
+
+
+def disturbs(cpu: Cpu, my: Target) -> str:
+    """ExitIntInfo.REPORTED: without it, this is an exit like others."""
+    cpu.wait_until(cpu.has(ExitIntInfo.REPORTED))
+    exits(cpu, my, ExitReason.INTR)
+    return "reported"
 
 
 # The wires to the target's CPU.

@@ -40,7 +40,16 @@ def check_requests(cpu: Cpu, my: Target) -> str:
     cpu.write(Savic.where, Where.HOST)
     if cpu.read(Savic.request_state):
         return "reset"
-    return "inject_read" if cpu.test_and_clear(Savic.request_event) else "enter"
+    if not cpu.test_and_clear(Savic.request_event):
+        return "enter"
+    return "inject_again" if my.injected else "inject_read"
+
+
+@TARGET.step(source="x86.c kvm_check_and_inject_events, sev.c sev_savic_set_requested_irr: reinjected")
+def inject_again(cpu: Cpu, my: Target) -> str:
+    """ExitIntInfo.REPORTED: the hardware delivers that interrupt again. Others wait for an immediate exit."""
+    my.immediate = cpu.load(Savic.kvm_irr) != 0
+    return "enter"
 
 
 @TARGET.step(source="sev.c sev_savic_set_requested_irr")
@@ -103,14 +112,32 @@ def recheck_mode(cpu: Cpu, my: Target, gives_up: bool) -> str | None:
 @TARGET.step(source="x86.c kvm_vcpu_exit_request: kvm_request_pending")
 def recheck_requests(cpu: Cpu, my: Target) -> str:
     """A request has come meanwhile."""
-    return "cancel" if cpu.load(Savic.request_event) else "read_pending_ipi"
+    if cpu.load(Savic.request_event):
+        return "cancel"
+    return "immediate_exit" if my.immediate else "read_pending_ipi"
 
 
 @TARGET.step(source="x86.c vcpu_enter_guest: cancel_injection")
 def cancel(cpu: Cpu, my: Target) -> str:
     """RequestedIRR and UpdateIRR stay as they are."""
     cpu.store(Savic.mode, Mode.OUTSIDE_GUEST_MODE)
+    return "request_again" if my.immediate else "check_requests"
+
+
+@TARGET.step(source="x86.c vcpu_enter_guest: cancel_injection, req_immediate_exit")
+def request_again(cpu: Cpu, my: Target) -> str:
+    """KVM_REQ_EVENT."""
+    my.immediate = False
+    cpu.xchg(Savic.request_event, True)
     return "check_requests"
+
+
+@TARGET.step(source="x86.c vcpu_enter_guest: req_immediate_exit, svm.c smp_send_reschedule")
+def immediate_exit(cpu: Cpu, my: Target) -> None:
+    """KVM_REQ_EVENT and an IPI to itself."""
+    my.immediate = False
+    cpu.xchg(Savic.request_event, True)
+    cpu.write(Savic.kick, True)
 
 
 @TARGET.step(source="sev.c pre_sev_run")
@@ -180,6 +207,7 @@ def entered(cpu: Cpu, my: Target) -> str:
     my.seen = 0
     note_entry(cpu)
     used(cpu)
+    my.injected = False
     cpu.write(Savic.irr, irr)
     cpu.write(Savic.v_intr, next_of(irr, cpu.read(Savic.isr)) != 0)
     cpu.write(Savic.where, Where.GUEST)
@@ -205,6 +233,14 @@ def resumed(point: Point) -> str:
 
 
 # After an exit.
+
+
+@TARGET.step(source="svm.c svm_complete_interrupts")
+def reported(cpu: Cpu, my: Target) -> str:
+    """EXITINTINFO is valid: kvm_queue_interrupt, and KVM_REQ_EVENT."""
+    my.injected = True
+    cpu.xchg(Savic.request_event, True)
+    return "leave"
 
 
 @TARGET.step(source="x86.c vcpu_enter_guest: vcpu->mode = OUTSIDE_GUEST_MODE")

@@ -15,15 +15,8 @@ from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Range, at_least, at_most
 from avicheck.spec.memory import Reg, local, shared
-from avicheck.spec.secure_avic import NmiNotAllowed, NmiRequestNeeds
+from avicheck.spec.secure_avic import ExitIntInfo, NmiNotAllowed, NmiRequestNeeds
 from avicheck.spec.threads import Model, Thread, World, leads_to, never, sometimes
-
-
-class ExitIntInfo(Enum):
-    """Whether EXITINTINFO reports an event whose delivery an exit interrupts (O-EII)."""
-
-    NOT_REPORTED = "EXITINTINFO is not valid: the hardware keeps the event to itself"
-    REPORTED = "EXITINTINFO is valid, as without Secure AVIC"
 
 
 class AllowedNmi(Enum):

@@ -220,13 +220,15 @@ class Point(Enum):
 @local
 class Target:
     """The local variables of the target's thread: ``val`` of sev_savic_set_requested_irr, what VMRUN has read
-    of IRR, the vector that the guest ends and the one that the host ends, why the guest was left and where it
-    goes on."""
+    of IRR, the vector that the guest ends and the one that the host ends, interrupt.injected, whether an
+    immediate exit is asked for, why the guest was left and where it goes on."""
 
     val: Vectors = 0
     seen: Vectors = 0
     served: Vectors = 0
     ended: Vectors = 0
+    injected: bool = False
+    immediate: bool = False
     reason: ExitReason = ExitReason.INTR
     point: Point = Point.RUNS
 

@@ -12,12 +12,11 @@ from avicheck.checker.explore import explore
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.machine import machine
 from avicheck.spec.machine import STEPS_SUCCEED
-from avicheck.spec.secure_avic import NmiNotAllowed, NmiRequestNeeds
+from avicheck.spec.secure_avic import ExitIntInfo, NmiNotAllowed, NmiRequestNeeds
 from avicheck.spec.secure_avic_nmi import (
     NMI_MODEL,
     AllowedNmi,
     Complete,
-    ExitIntInfo,
     NmiChange,
     NmiFault,
 )
