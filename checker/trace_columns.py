@@ -88,7 +88,7 @@ def _explained(words: Words, asked: Property, reason: Reason, run: Run) -> str:
     threads = [t for t in words.threads if any(name.startswith(f"{t}.") for name in reason.variables)]
     where = f" for {threads[0]}" if len(threads) == 1 and len(words.threads) > 1 else ""
     when = "In the end" if reason.at == len(run.states) - 1 else f"After step {reason.at}"
-    values = words.equations(reason.variables, state)
+    values = words.equations((name for name in words.variables if name in reason.variables), state)
     return f"{when} {reason.part} is {str(reason.holds).lower()}{where}{_list(values)}."
 
 

@@ -15,10 +15,10 @@ from avicheck.encodings.transition import Run, Transition, Values
 from avicheck.spec.cpu import FREE
 from avicheck.spec.lang import NULL, IndexOf, domains
 from avicheck.spec.machine import FLUSH
-from avicheck.spec.memory import Place
+from avicheck.spec.memory import Place, locations
 
 _FEW: Final = 4
-"""More variables than that are not listed as what a step went by."""
+"""More variables than that are not listed as what a step wrote or went by; of more, those in memory are."""
 
 Stores: TypeAlias = tuple[tuple[str, int], ...]
 """What is in a store buffer, oldest first: the names of variables and their new values."""
@@ -47,8 +47,8 @@ class Told:
     """One step in words. ``number`` counts from 1: step n leads from state n - 1 to state n. ``action`` is
     its name and choice without the thread; ``changes`` leaves the label out, ``goes_to`` is the label that
     comes next where it is neither the same nor the one straight on. ``notes`` say the rest: what entered
-    the store buffer, and of a step that changes nothing shared what it wrote or went by, as its ``access``
-    says."""
+    the store buffer, and of a step that changes nothing in memory what it wrote or went by, as its
+    ``access`` says."""
 
     number: int
     thread: str
@@ -94,6 +94,11 @@ class Words:
         )
         found = (*shared, *local)
         return frozenset(name for name, domain in found if isinstance(domain, IndexOf) and domain.nullable)
+
+    @cached_property
+    def _memory(self) -> frozenset[str]:
+        """The variables that are words of memory, not registers."""
+        return frozenset(at.name for at in locations(self.machine.model.shared, self.machine.scope))
 
     # Values.
 
@@ -217,16 +222,17 @@ class Words:
         thread = transition.thread
         was, now = self.buffer(thread, before), self.buffer(thread, after)
         notes = [f"store buffer: {name} = {self.value(name, value)}" for name, value in now[len(was) :]]
-        if any(not self._is_local(thread, name) for name in changed):
+        shared = [name for name in changed if not self._is_local(thread, name)]
+        if any(name in self._memory for name in shared):
             return "write", notes
         if len(now) < len(was):
             name, value = was[0]
             return "write", [f"{name} stays {self.value(name, value)}"]
         if notes:
-            return "none", notes
+            return "write" if shared else "none", notes
         written = [name for name in self._written(transition, before) if not self._is_local(thread, name)]
-        if written:
-            return "write", self.equations(written, after, "stays") if len(written) <= _FEW else []
+        if not shared and 0 < len(written) <= _FEW:
+            return "write", self.equations(written, after, "stays")
         by = self._read(transition, before)
         read = [name for name in by if not self._is_local(thread, name)]
         forwarded = [
@@ -234,8 +240,10 @@ class Words:
             for i, (name, value) in enumerate(was)
             if f"{thread}.buffer[{i}].value" in by
         ]
-        seen = [*self.equations(read, before, "is"), *forwarded]
-        return "read" if read else "none", seen if len(seen) <= _FEW else []
+        access: Access = "write" if shared or written else "read" if read else "none"
+        if shared or len(read) > _FEW:
+            read = [name for name in read if name in self._memory]
+        return access, self.equations(read, before, "is") + forwarded if len(read) <= _FEW else []
 
     def _is_local(self, thread: str, name: str) -> bool:
         return name.startswith(f"{thread}.")

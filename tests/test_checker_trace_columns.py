@@ -134,6 +134,15 @@ def test_a_load_of_the_thread_s_own_store_tells_so() -> None:
     assert Words(chosen).steps(run)[-1].notes == ("turn is 1 in the store buffer",)
 
 
+def test_what_is_loaded_is_told_beside_a_register_that_changes() -> None:
+    chosen = instance("shelf", Choices(on=("breaks",)))
+    words = Words(chosen)
+    before = dict(chosen.system.initial[0]) | {"books": 1, "marked": 1, "reader[0].pc": 2}
+    look = words.transitions["reader[0].look"]
+    told = words.told(1, look, before, {**before, "marked": 0})
+    assert (told.access, told.lines) == ("write", ["marked: 1 -> 0", "books is 1"])
+
+
 def test_a_flush_tells_what_reaches_memory() -> None:
     chosen = instance("peterson", Choices(memory="tso"))
     words, run = Words(chosen), sample("peterson").run

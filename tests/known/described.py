@@ -56,6 +56,7 @@ def put(cpu: Cpu, my: Reader) -> None:
 
 @READER.step(source="shelf.c look")
 def look(cpu: Cpu, my: Reader) -> str:
+    cpu.write(Shelf.marked, cpu.index)
     assert not (cpu.load(Shelf.books) == 2 and cpu.has(Crash.BREAKS)), "the shelf breaks"
     return "look"
 
