@@ -153,7 +153,8 @@ class _Columns:
         """A text in a thread's column, so far indented; the number is at the beginning of the line."""
         start = self.starts[thread]
         room = self.widths[thread] - indent
-        lines = wrapped(_VERB.sub(rf" \1{_UNBROKEN}", text), room)
+        breakable = " ".join(w if len(w) < room - 2 else w.replace("(", "( ") for w in text.split())
+        lines = wrapped(_VERB.sub(rf" \1{_UNBROKEN}", breakable), room)
         return [f"{number if i == 0 else '':{start + indent}}{line}" for i, line in enumerate(lines)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -84,6 +85,16 @@ def test_the_c_function_is_named_where_it_changes() -> None:
     text = "\n".join(trace_lines(chosen, None, run))
     assert text.count("shelf.c put:") == 2
     assert text.count("shelf.c look:") == 1
+
+
+def test_a_long_call_breaks_after_its_parenthesis() -> None:
+    shown = sample("shelf")
+    system = shown.instance.system
+    steps = tuple(replace(step, source="lapic.c set_release(&apic_map_dirty)") for step in system.transitions)
+    chosen = replace(shown.instance)
+    vars(chosen)["encoding"] = replace(shown.instance.encoding, system=replace(system, transitions=steps))
+    lines = [line.strip() for line in trace_lines(chosen, None, shown.run, 30)]
+    assert lines[lines.index("lapic.c set_release(") + 1] == "&apic_map_dirty):"
 
 
 def test_unknown_property_is_refused() -> None:
