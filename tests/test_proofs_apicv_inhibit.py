@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from avicheck.checker import systems
 from avicheck.checker.bugs import Bug, tried
 from avicheck.checker.verdict import Verdict
+from avicheck.proofs import apicv_inhibit
 from avicheck.proofs.apicv_inhibit import CITED, Cited, decided
 from avicheck.proofs.bugs import BUGS
 from tests.registered_models import POINTS
+
+PAGE = Path(apicv_inhibit.__file__).with_name("apicv-inhibit.md")
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +56,17 @@ def test_what_the_newest_kernel_lacks() -> None:
         "INH-14b",
         "INH-IRQWIN",
     ]
+
+
+def test_page_cites_only_what_is_decided() -> None:
+    text = PAGE.read_text()
+    cited = set(re.findall(r"`((?:too-big|l2|6\.19)/[a-z0-9-]+)`", text))
+    assert cited <= {each.name for each in CITED}
+    assert len(cited) > 15
+
+
+def test_page_gives_the_steps_of_what_the_newest_kernel_lacks() -> None:
+    text = PAGE.read_text()
+    steps = {name: int(number) for name, number in re.findall(r"^\| (INH-\w+) .*\| (\d+) \|$", text, re.M)}
+    found = {bug.name: next(tried(bug)).result.depth for bug in BUGS if "6.19" in bug.lacking}
+    assert steps == found
