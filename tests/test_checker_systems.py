@@ -12,7 +12,7 @@ from avicheck.checker import systems
 from avicheck.checker.cli import main
 from avicheck.checker.errors import InputError
 from avicheck.checker.systems import GROUP, Choices, heading, instance, registered
-from avicheck.spec.machine import STORE_BUFFER
+from avicheck.spec.machine import STORE_BUFFER, MemoryModel
 from tests.known.chosen import POINT, Extra, Repair, Reset
 
 
@@ -45,6 +45,16 @@ def test_every_registered_model_can_be_built_as_every_kernel(monkeypatch: pytest
     for name in registered():
         for kernel in systems.description(name).kernels:
             assert instance(name, Choices(kernel)).kernel == kernel
+
+
+@pytest.mark.parametrize("memory", systems.MEMORY_MODELS)
+@pytest.mark.parametrize("name", registered())
+def test_every_registered_model_can_be_lifted_at_its_least_sizes(
+    name: str, memory: MemoryModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    scope = {size: number.least for size, number in systems.description(name).scope.items()}
+    assert instance(name, Choices(scope=scope, memory=memory)).system.transitions
 
 
 def test_what_is_left_out_is_the_model_s_own_choice() -> None:
