@@ -40,7 +40,7 @@ Tier: TypeAlias = Literal["auto", "interpreted", "compiled"]
 
 Reason: TypeAlias = Literal["decided", "states", "memory", "time", "interrupted"]
 
-SWITCH: Final = 30_000
+SWITCH: Final = 15_000
 """States from which on compiled code pays for its compilation."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "decided": "stopped when others were decided",

@@ -9,27 +9,37 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from avicheck.checker.checkpoint import Marks, Snapshot
-from avicheck.checker.jit import compiled
+from avicheck.checker.jit import compiled, soon_compiled
 from avicheck.checker.memory import resident
 from avicheck.checker.searched import Searched
 from avicheck.encodings.expr import Expr, evaluate
-from avicheck.encodings.llvm_search import BATCH, CONTEXT, RING, batch_bytes, record_bytes, search_text
+from avicheck.encodings.llvm_search import (
+    BATCH,
+    CONTEXT,
+    RING,
+    batch_bytes,
+    model_text,
+    record_bytes,
+    search_text,
+)
 from avicheck.encodings.llvm_table import BUCKET, OVERFLOW, ROOM, shape
 
 CHUNK: Final = 1 << 17
 """States that are expanded at a time: some 20 ms."""
 PAIR: Final = 1 << 13
 """States whose expansion is worth a second thread."""
+_LARGE: Final = 1 << 16
+"""States from which on faster code is worth its making."""
 _LOAD: Final = 0.75
 _LINK: Final = 4  # bytes in a parent link
 _MAP_NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0
 _SMALL: Final = 1 << 20
 _MAX_STATES: Final = (1 << 32) - 2
-_RARELY: Final = 64
+_SOON, _RARELY = 4, 64
 _EVERY: Final = (1 << 63) - 1
 _POINTER: Final = ctypes.c_void_p
 _NUMBER: Final = ctypes.c_int64
@@ -52,14 +62,42 @@ class _Context(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in CONTEXT]
 
 
+class _Code:
+    """The functions of a search. Those of a model that is new are quickly made at first, to be replaced by
+    faster ones once another thread has made them, if there are ``several`` processors."""
+
+    def __init__(self, search: str, model: str, several: bool) -> None:
+        self._texts = search, model
+        if several:
+            self.functions, self._engines, self._fast = soon_compiled(search, _FUNCTIONS, model)
+        else:
+            self.functions, self._engines = compiled(search, _FUNCTIONS, model)
+            self._fast = True
+        self._better: list[tuple[Mapping[str, Any], object]] = []
+        self.improving = False
+
+    def improve(self) -> None:
+        """Let functions be made faster, and use them as soon as they are there; not while one runs."""
+        if not self._fast:
+            self._fast = self.improving = True
+            threading.Thread(target=self._make).start()
+        if self._better:
+            self.functions, self._engines = self._better.pop()
+            self.improving = False
+
+    def _make(self) -> None:
+        search, model = self._texts
+        self._better.append(compiled(search, _FUNCTIONS, model))
+
+
 class _Pace:
     """Whether two threads are faster than one. They are not where others use the processors, and the only
     way to know is to try, ever more rarely: what is found is the same either way."""
 
     def __init__(self) -> None:
-        self._two = True
+        self._two = False
         self._best = math.inf
-        self._wait, self._left = 2, 2
+        self._wait = self._left = _SOON
 
     def two(self) -> bool:
         """What to do next."""
@@ -72,7 +110,7 @@ class _Pace:
             self._best = seconds
             return
         better = seconds < self._best
-        self._two, self._wait = (two, 2) if better else (self._two, min(2 * self._wait, _RARELY))
+        self._two, self._wait = (two, _SOON) if better else (self._two, min(2 * self._wait, _RARELY))
         self._left = self._wait
 
 
@@ -92,12 +130,13 @@ class Compiled:
     ) -> None:
         system, self._layout, self._expressions = searched.system, searched.layout, expressions
         self._form = form = shape(self._layout)
-        text = search_text(system, self._layout, expressions, searched.symmetry)
-        self._functions, self._engine = compiled(text, _FUNCTIONS)
+        model, parts = model_text(system, self._layout, expressions, searched.symmetry)
+        search = search_text(form, parts, len(system.transitions), searched.symmetry is not None)
+        self._several, self._pace = _processors() > 1, _Pace()
+        self._code = _Code(search, model, self._several)
         self._state_bytes = form.words * 8
         self._batch = BATCH + len(system.transitions)
         self._budget = max_memory - resident()
-        self._pair, self._pace = _processors() > 1, _Pace()
         self.fault: tuple[int, int] | None = None
         self.full = False
 
@@ -138,7 +177,7 @@ class Compiled:
         return ctypes.addressof(ctypes.c_char.from_buffer(region))
 
     def _call(self, name: str, *arguments: int) -> Any:
-        return self._functions[name](ctypes.byref(self._context), *arguments)
+        return self._code.functions[name](ctypes.byref(self._context), *arguments)
 
     # The table.
 
@@ -181,7 +220,7 @@ class Compiled:
         room = ctypes.create_string_buffer(ROOM + BUCKET)
         aligned = -(-ctypes.addressof(room) // BUCKET) * BUCKET
         buckets = self._table_bytes(self._bits) // BUCKET
-        fine = self._functions["spread"](context.table, buckets, context.shift, step, aligned)
+        fine = self._code.functions["spread"](context.table, buckets, context.shift, step, aligned)
         self._bits += step
         context.shift -= step
         return bool(fine)
@@ -235,6 +274,8 @@ class Compiled:
         """Expand states up to number ``end``. Returns the new states in which an expression holds that is
         asked for, for each expression the first. ``full`` says that there is no room for more, a ``fault``
         that a transition leads beyond a variable's bounds."""
+        if self.count >= _LARGE:
+            self._code.improve()
         context, alarms = self._context, list[int]()
         self._asked[:] = [int(asked) for asked in self.asked]
         context.end = end
@@ -258,7 +299,8 @@ class Compiled:
     def _search(self) -> None:
         """Go on until there is something to see to."""
         context, began, first = self._context, time.perf_counter(), self.expanded
-        two = self._pair and context.end - context.ahead >= PAIR and self._pace.two()
+        several = self._several and not self._code.improving
+        two = several and context.end - context.ahead >= PAIR and self._pace.two()
         if two:
             self._search_in_two_threads()
         else:

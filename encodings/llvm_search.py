@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from avicheck.encodings.expr import Expr
-from avicheck.encodings.llvm_table import Shape, shape, table_text
+from avicheck.encodings.llvm_table import Shape, table_text
 from avicheck.encodings.packing import Layout
 from avicheck.encodings.to_llvm import RECORD_EXTRA, canonical_text, ended_text, expand_text, select_text
 from avicheck.encodings.transition import TransitionSystem
@@ -80,14 +80,27 @@ def record_bytes(form: Shape) -> int:
     return (form.words + RECORD_EXTRA) * 8
 
 
-def search_text(
+def model_text(
     system: TransitionSystem,
     layout: Layout,
     expressions: Sequence[Expr],
     symmetry: Canonical | None = None,
-) -> str:
-    """A module with the functions that take a context; under a symmetry for states that are representatives
-    of their orbits:
+) -> tuple[str, list[str]]:
+    """A module with what a search has to know of a system, and the names of the parts of its successor
+    function. Under a symmetry ``canonical`` is part of it."""
+    expand, parts = expand_text(system, layout)
+    texts = [
+        expand,
+        ended_text(system, layout),
+        select_text(expressions, layout),
+        *([] if symmetry is None else [canonical_text(symmetry, layout)]),
+    ]
+    return "\n".join(texts).replace("define internal ", "define "), parts
+
+
+def search_text(form: Shape, parts: Sequence[str], transitions: int, symmetry: bool) -> str:
+    """A module that searches by the functions of a ``model_text`` with these parts and so many transitions.
+    Its functions take a context; under a symmetry all states are representatives of their orbits:
 
     * ``produce``: expand states from ``ahead`` to ``end``, into so many batches at most; return early if
       told to ``stop``, or at a fault
@@ -99,18 +112,16 @@ def search_text(
       asked for holds; ``count`` if there is none
 
     and the table's ``spread``."""
-    form = shape(layout)
-    expand, parts = expand_text(system, layout)
-    size = batch_bytes(form, len(system.transitions))
+    size = batch_bytes(form, transitions)
     return "\n".join(
         [
+            *(f"declare ptr @{part}(ptr, ptr, i64, ptr, ptr)" for part in parts),
+            "declare i1 @ended(ptr)",
+            "declare i1 @select(ptr, ptr)",
+            *(["declare void @canonical(ptr)"] if symmetry else []),
             _idle(),
-            expand,
-            ended_text(system, layout),
-            select_text(expressions, layout),
-            *([] if symmetry is None else [canonical_text(symmetry, layout)]),
             table_text(form),
-            _produce(form, parts, size, symmetry is not None),
+            _produce(form, parts, size, symmetry),
             _consume(form, size),
             _SEARCH,
             _fill(form),
@@ -157,7 +168,7 @@ def _get(*names: str) -> str:
     return "\n".join(lines)
 
 
-def _produce(form: Shape, parts: list[str], size: int, symmetry: bool) -> str:
+def _produce(form: Shape, parts: Sequence[str], size: int, symmetry: bool) -> str:
     record = record_bytes(form)
     calls = ["  %out0 = getelementptr i8, ptr %out, i64 0"]
     for k, part in enumerate(parts):

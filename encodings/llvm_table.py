@@ -29,6 +29,8 @@ _REACH: Final = 30
 _DISTANCE_BITS: Final = 5
 _LOWEST: Final = 64
 """Buckets at the beginning that growing moves out of the way: others go to where growing has been."""
+_NOTED: Final = 16
+"""Buckets of which growing notes how far they are filled, so as not to look every time."""
 _TAG_FROM: Final = 24
 """The lowest of the 32 hash bits in an indexed slot; those above them are bits of the home bucket."""
 _LEAST_INDEXED: Final = 13
@@ -398,7 +400,7 @@ def _indexed_hash_of_slot() -> str:
 def _spread(form: Shape) -> str:
     bits = form.slot * 8
     return f"""
-define internal i1 @move(ptr %table, ptr %line, i64 %bucket, i64 %shift, i64 %shift.new) {{
+define internal i1 @move(ptr %table, ptr %line, i64 %bucket, i64 %shift, i64 %shift.new, ptr %taken) {{
 entry:
   br label %next
 next:
@@ -410,26 +412,39 @@ next:
   br i1 %some, label %found, label %done
 found:
 {_compact_hash_of_slot() if form.compact else _indexed_hash_of_slot()}
+  %home.place = and i64 %home, {_NOTED - 1}
+  %home.p = getelementptr inbounds i64, ptr %taken, i64 %home.place
+  %noted = load i64, ptr %home.p
+  %noted.bucket = lshr i64 %noted, 8
+  %noted.slots = and i64 %noted, 255
+  %again = icmp eq i64 %noted.bucket, %home
+  %first = select i1 %again, i64 %noted.slots, i64 0
   br label %look
 look:
   %at = phi i64 [%home, %found], [%at.next, %further]
   %content = phi i64 [%content.0, %found], [%content.next, %further]
+  %start = phi i64 [%first, %found], [0, %further]
   %byte = shl i64 %at, 6
   %there = getelementptr inbounds i8, ptr %table, i64 %byte
   br label %slot.look
 slot.look:
-  %j = phi i64 [0, %look], [%j.next, %slot.taken]
+  %j = phi i64 [%start, %look], [%j.next, %slot.more]
+  %j.next = add i64 %j, 1
+  %j.more = icmp ult i64 %j, {form.slots}
+  br i1 %j.more, label %slot.more, label %further
+slot.more:
   %j.p = getelementptr inbounds i{bits}, ptr %there, i64 %j
   %j.slot = load i{bits}, ptr %j.p
   %free = icmp eq i{bits} %j.slot, 0
-  br i1 %free, label %put, label %slot.taken
-slot.taken:
-  %j.next = add i64 %j, 1
-  %j.more = icmp ult i64 %j.next, {form.slots}
-  br i1 %j.more, label %slot.look, label %further
+  br i1 %free, label %put, label %slot.look
 put:
   {_narrowed("content.n", "content", bits)}
   store i{bits} %content.n, ptr %j.p
+  %at.place = and i64 %at, {_NOTED - 1}
+  %at.p = getelementptr inbounds i64, ptr %taken, i64 %at.place
+  %at.up = shl i64 %at, 8
+  %at.note = or i64 %at.up, %j.next
+  store i64 %at.note, ptr %at.p
   br label %on
 further:
   %at.next = add i64 %at, 1
@@ -450,6 +465,8 @@ overflow:
 define i1 @spread(ptr %table, i64 %buckets, i64 %shift, i64 %by, ptr %room) {{
 entry:
   %held = alloca [{BUCKET} x i8], align {BUCKET}
+  %taken = alloca [{_NOTED} x i64]
+  call void @llvm.memset.p0.i64(ptr %taken, i8 -1, i64 {8 * _NOTED}, i1 false)
   %shift.new = sub i64 %shift, %by
   br label %down
 down:
@@ -463,7 +480,7 @@ take:
   %all = load <8 x i64>, ptr %line, align {BUCKET}
   store <8 x i64> %all, ptr %held, align {BUCKET}
   store <8 x i64> zeroinitializer, ptr %line, align {BUCKET}
-  %fine = call i1 @move(ptr %table, ptr %held, i64 %bucket, i64 %shift, i64 %shift.new)
+  %fine = call i1 @move(ptr %table, ptr %held, i64 %bucket, i64 %shift, i64 %shift.new, ptr %taken)
   br i1 %fine, label %moved, label %overflow
 moved:
   br label %down
@@ -475,7 +492,7 @@ rest:
   %i = phi i64 [0, %low], [%i.next, %rested]
   %i.byte = shl i64 %i, 6
   %i.line = getelementptr inbounds i8, ptr %room, i64 %i.byte
-  %i.fine = call i1 @move(ptr %table, ptr %i.line, i64 %i, i64 %shift, i64 %shift.new)
+  %i.fine = call i1 @move(ptr %table, ptr %i.line, i64 %i, i64 %shift, i64 %shift.new, ptr %taken)
   br i1 %i.fine, label %rested, label %overflow
 rested:
   %i.next = add i64 %i, 1

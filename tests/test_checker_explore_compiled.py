@@ -141,11 +141,12 @@ def test_what_is_under_way_finds_room_when_memory_ends(monkeypatch: pytest.Monke
     assert sum(found.fired.values()) == found.transitions
 
 
-def test_a_thread_more_is_used_where_it_is_faster() -> None:
+@pytest.mark.parametrize(("two", "tries"), [(2.0, [4, 12, 28]), (0.5, [8, 16, 32])])
+def test_a_thread_more_is_used_where_it_is_faster(two: float, tries: list[int]) -> None:
     pace = explore_compiled._Pace()
     chosen = []
-    for _ in range(12):
-        two = pace.two()
-        chosen.append(two)
-        pace.took(two, 2.0 if two else 1.0)
-    assert chosen == [True, False, False, True, *[False] * 3, True, *[False] * 4]
+    for _ in range(40):
+        chosen.append(pace.two())
+        pace.took(chosen[-1], two if chosen[-1] else 1.0)
+    usual = two < 1.0
+    assert [i for i, each in enumerate(chosen, 1) if each != usual and i > 4 * usual] == tries
