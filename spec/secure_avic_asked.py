@@ -5,6 +5,7 @@ P-names are those of the fact sheet's properties, SAV-C names those of the serie
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -299,6 +300,9 @@ ASKED: Final = (
     sometimes("cancelled-with-request", "An entry can be cancelled after injection.", cancelled_with_request),
     sometimes("both-levels", "Two level-triggered vectors can be in the shadow ISR.", both_levels),
     sometimes("exiting", "A vCPU can be kicked.", exiting),
+)
+
+ASKED_IN_THE_END: Final = (
     leads_to(
         "ipi-arrives",
         "P-L1: an IPI in the target's IRR is served.",
@@ -331,10 +335,10 @@ def at_rest(world: World[Savic]) -> bool:
     return sleeps(world) and not pending(world) and quiet(world)
 
 
-SECURE_AVIC: Final = Model(
-    "secure-avic", Savic, (TARGET, SENDER, DEVICE, DESTROYER, WIRES), initial, ASKED, at_rest
-)
-
+THREADS: Final = (TARGET, SENDER, DEVICE, DESTROYER, WIRES)
+SECURE_AVIC: Final = Model("secure-avic", Savic, THREADS, initial, ASKED, at_rest)
+ARRIVAL: Final = Model("secure-avic-arrival", Savic, THREADS, initial, ASKED_IN_THE_END, at_rest)
+"""The same, asked whether interrupts arrive in the end."""
 
 EVERYTHING: Final = frozenset(
     {
@@ -347,6 +351,20 @@ EVERYTHING: Final = frozenset(
     }
 )
 """One of each interrupt that the series is about."""
+
+SWITCHES: Final = (Traffic, Series, Change, Fault)
+ASSUMPTIONS: Final = (
+    Assumption(Intercept, "cover letter, Idle HLT Intercept: not enforced by the series"),
+    Assumption(HaltTest, "patch 07/17, scenario 3 in pre_sev_run"),
+    Assumption(EntryFence, "not in the sources"),
+    Assumption(IrrUpdate, "RFC v2 of the guest series, a comment"),
+    Assumption(Tmr, "cover letter: TMR is owned by the guest; the driver of 6.19 never writes it"),
+    Assumption(Gate, "Linux: interrupt gates"),
+    Assumption(RequestedAfterEntry, "cover letter of v2 against that of v1"),
+    Assumption(NotAllowed, "selftests 32/35 and 35/35"),
+    Assumption(ExitIntInfo, "patch 06/17 leaves svm_complete_interrupts as it is"),
+    Assumption(SpivNotice, "cover letter, Changes since v1"),
+)
 
 DESCRIPTION: Final = Description(
     model=SECURE_AVIC,
@@ -361,18 +379,15 @@ DESCRIPTION: Final = Description(
     scope={"senders": Size(2, most=3), "store_buffer": DEFAULT_BUFFER},
     kernels={"savic-rfc-v1": EVERYTHING | set(Series), "savic-rfc-v2": EVERYTHING},
     kernel="savic-rfc-v2",
-    switches=(Traffic, Series, Change, Fault),
-    assumptions=(
-        Assumption(Intercept, "cover letter, Idle HLT Intercept: not enforced by the series"),
-        Assumption(HaltTest, "patch 07/17, scenario 3 in pre_sev_run"),
-        Assumption(EntryFence, "not in the sources"),
-        Assumption(IrrUpdate, "RFC v2 of the guest series, a comment"),
-        Assumption(Tmr, "cover letter: TMR is owned by the guest; the driver of 6.19 never writes it"),
-        Assumption(Gate, "Linux: interrupt gates"),
-        Assumption(RequestedAfterEntry, "cover letter of v2 against that of v1"),
-        Assumption(NotAllowed, "selftests 32/35 and 35/35"),
-        Assumption(ExitIntInfo, "patch 06/17 leaves svm_complete_interrupts as it is"),
-        Assumption(SpivNotice, "cover letter, Changes since v1"),
-    ),
+    switches=SWITCHES,
+    assumptions=ASSUMPTIONS,
     interchangeable=("senders",),
+)
+
+ARRIVAL_DESCRIPTION: Final = replace(
+    DESCRIPTION,
+    model=ARRIVAL,
+    summary="Whether those interrupts of an AMD Secure AVIC guest arrive in the end.",
+    scope={**DESCRIPTION.scope, "senders": Size(1, most=3)},
+    kernels={name: options - {Traffic.LEVEL_TWO} for name, options in DESCRIPTION.kernels.items()},
 )

@@ -33,7 +33,7 @@ from avicheck.spec.secure_avic import (
     Vmcb,
     Vmsa,
 )
-from avicheck.spec.secure_avic_asked import SECURE_AVIC
+from avicheck.spec.secure_avic_asked import ARRIVAL, SECURE_AVIC
 from avicheck.spec.secure_avic_calls import MsrCall, Series, savic_handle_msr_exit
 from avicheck.spec.secure_avic_inject import SoftwareApic, accept, sev_savic_set_requested_irr
 from avicheck.spec.secure_avic_run import Traffic
@@ -211,7 +211,7 @@ def test_c10_own_nmi_by_request_and_notice(vm: Vm) -> None:
 @pytest.mark.parametrize("options", [{Traffic.IPIS, Traffic.ONCE}], ids=["c8, c11"])
 def test_c8_c11_ipis_to_a_halting_vcpu_arrive(options: set[Enum]) -> None:
     """Each IPI is received by a vCPU that halts again and again, from two senders."""
-    system = machine(SECURE_AVIC, {"senders": 2, "store_buffer": 2}, "sc", options)
+    system = machine(ARRIVAL, {"senders": 2, "store_buffer": 2}, "sc", options)
     assert check(system, "ipi-arrives", "explicit").verdict is Verdict.HOLDS
 
 
