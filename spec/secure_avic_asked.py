@@ -43,8 +43,6 @@ from avicheck.spec.secure_avic_run import (
 )
 from avicheck.spec.threads import Model, ThreadState, World, leads_to, never, sometimes
 
-GUEST_LABELS: Final = ("runs", "handles", "ends", "rewrites")
-
 
 def target(world: World[Savic]) -> ThreadState[Target]:
     """The target's thread."""

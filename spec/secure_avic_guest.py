@@ -5,8 +5,6 @@ Importing this adds the guest's steps to the target's thread, after the host's.
 
 from __future__ import annotations
 
-from typing import Final
-
 from avicheck.spec import secure_avic_host
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.secure_avic import ExitIntInfo
@@ -41,9 +39,6 @@ from avicheck.spec.secure_avic_run import (
     next_of,
 )
 from avicheck.spec.secure_avic_run import IPI as IPI_VECTOR
-
-HOST_STEPS: Final = TARGET.steps
-"""The steps of the run loop."""
 
 # The target's guest. ``my.point`` is where it is, also while the host runs.
 
