@@ -244,7 +244,7 @@ def test_find_asks_about_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ("vcpu[0].pc == begin and vcpu[1].pc == mark_dirty", "--json")
     result = avicheck("find", "apic-map-life", *asked)
     assert (result.exit_code, result.stderr) == (1, "")
-    assert len(json.loads(result.stdout)["trace"]["fired"]) == 5
+    assert len(json.loads(result.stdout)["trace"]["fired"]) == 6
 
 
 def test_find_report(snapshot: SnapshotAssertion) -> None:
