@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from avicheck.checker.engine import EngineResult
 from avicheck.checker.engines import Limits, check
+from avicheck.checker.solve import Query
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.machine import machine
 from avicheck.spec.machine import MemoryModel
@@ -195,6 +196,12 @@ OTHER_CLAIMS: Final = (
 """Destroyed vCPUs, NMIs, moved vectors."""
 
 CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS)
+
+
+def obligations() -> list[Query]:
+    """Every question to a solver: the rules' equality, the malicious host, the malicious guest, the driver."""
+    theories = (INTEGRITY, CALLS, DRIVER)
+    return [*rule_obligations(), *(query for theory in theories for query in theory.obligations())]
 
 
 def row(claim: Claim, result: EngineResult) -> str:

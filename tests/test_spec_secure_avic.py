@@ -87,8 +87,7 @@ LITMUS = "litmus"
 """SAV-C04 by the letter: its run is a delivered IPI whose doorbell is still on its way."""
 
 
-@pytest.mark.parametrize("memory", ["sc", "tso"])
-@pytest.mark.parametrize("senders", [1, 2])
+@pytest.mark.parametrize(("memory", "senders"), [("sc", 1), ("sc", 2), ("tso", 1)])
 def test_ipis_are_never_lost(memory: MemoryModel, senders: int) -> None:
     assert violated({IPIS}, memory, senders).keys() == {LITMUS}
 
