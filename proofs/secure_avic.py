@@ -17,6 +17,10 @@ from avicheck.checker.engines import Limits, check
 from avicheck.checker.solve import Query
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.machine import machine
+from avicheck.proofs.secure_avic_calls import CALLS
+from avicheck.proofs.secure_avic_driver import DRIVER
+from avicheck.proofs.secure_avic_integrity import INTEGRITY
+from avicheck.proofs.secure_avic_rules import obligations as rule_obligations
 from avicheck.spec.machine import MemoryModel
 from avicheck.spec.secure_avic import (
     ExitIntInfo,
@@ -199,7 +203,7 @@ CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS)
 
 
 def obligations() -> list[Query]:
-    """Every question to a solver: the rules' equality, the malicious host, the malicious guest, the driver."""
+    """Every question to a solver: equal rules, the malicious host, the malicious guest, the driver."""
     theories = (INTEGRITY, CALLS, DRIVER)
     return [*rule_obligations(), *(query for theory in theories for query in theory.obligations())]
 
