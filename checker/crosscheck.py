@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -32,8 +32,8 @@ KEPT: Final = 3
 BATCH: Final = 50
 """States that the voices are asked about between two looks at the clock."""
 
-Left: TypeAlias = Callable[[], float]
-"""The seconds that are left."""
+LOOKED_AT: Final = 50_000
+"""States that are searched for the first firing of each transition."""
 
 
 @click.command()
@@ -44,7 +44,7 @@ Left: TypeAlias = Callable[[], float]
     type=Number(1, 1 << 32),
     default=5_000,
     show_default=True,
-    help="Compare so many states at most, evenly spread over all.",
+    help="Compare so many states at most, evenly spread, and the first in which each transition fires.",
 )
 @click.option(
     "--timeout", type=Number(1, 864_000), default=60, show_default=True, help="Seconds for each model."
@@ -79,22 +79,34 @@ def crosscheck(instance: Instance | None, max_states: int, timeout: int, json_: 
     return EXIT_INTERRUPTED if reports[-1].interrupted else verdict.exit_code
 
 
+class Clock:
+    """Some seconds from now on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left."""
+        return max(0.0, self._end - time.monotonic())
+
+    def part(self, share: float) -> Clock:
+        """A share of what is left."""
+        return Clock(self.left * share)
+
+
 def crosscheck_model(chosen: Instance, max_states: int, seconds: float) -> Report:
-    """Compare voices and engines on a model. Half of the time is for the successors, the rest for the
-    engines; a KeyboardInterrupt ends it with what was found out. ``InputError`` if a transition leads
-    beyond a variable's bounds."""
+    """Compare voices and engines on a model. The explorations get an eighth of the time each, the voices
+    half of what is left then, the engines the rest; a KeyboardInterrupt ends it with what was found out.
+    ``InputError`` if a transition leads beyond a variable's bounds."""
     from avicheck.checker.crosscheck_engines import about, about_counts, properties
     from avicheck.checker.explore import Contradiction
 
-    began, report = time.monotonic(), Report(chosen)
-
-    def left() -> float:
-        return max(0.0, seconds - (time.monotonic() - began))
-
+    began, clock, report = time.monotonic(), Clock(seconds), Report(chosen)
     stages: tuple[Callable[[], None], ...] = (
-        lambda: _explore(report, left),
-        lambda: _ask_voices(report, max_states, lambda: left() - seconds / 2),
-        lambda: _ask_engines(report, left),
+        lambda: _explore(report, clock),
+        lambda: _ask_voices(report, max_states, clock),
+        lambda: _ask_engines(report, clock),
     )
     try:
         for stage in stages:
@@ -112,13 +124,13 @@ def crosscheck_model(chosen: Instance, max_states: int, seconds: float) -> Repor
     return report
 
 
-def _explore(report: Report, left: Left) -> None:
+def _explore(report: Report, clock: Clock) -> None:
     """Both tiers of the explicit engine, through every state."""
     from avicheck.checker.crosscheck_engines import TIERS
     from avicheck.checker.explore import explore
 
     for tier in TIERS:
-        found = explore(report.instance.system, stop="never", tier=tier, max_seconds=left() / 4)
+        found = explore(report.instance.system, stop="never", tier=tier, max_seconds=clock.part(1 / 8).left)
         report.explorations[tier] = found
         for result in found.results:
             report.results.setdefault(result.property, {})[tier] = result
@@ -130,7 +142,7 @@ def _end_if_interrupted(found: Exploration) -> None:
         raise KeyboardInterrupt
 
 
-def _ask_engines(report: Report, left: Left) -> None:
+def _ask_engines(report: Report, clock: Clock) -> None:
     """The other engines on every property; what one leaves of its share of the time goes to the next."""
     from avicheck.checker.crosscheck_engines import answer, calls
 
@@ -139,15 +151,19 @@ def _ask_engines(report: Report, left: Left) -> None:
     deepest = max((found.depth for found in report.explorations.values() if found.complete), default=None)
     with Progress(len(todo)) as progress:
         for done, (prop, engine) in enumerate(todo):
+            if not clock.left:
+                unasked = f"{len(todo) - done} of {len(todo)}"
+                report.remarks.append(f"Questions to engines for which no time was left: {unasked}.")
+                break
             progress.step(f"{report.instance.name}: {prop.name}, {engine}")
-            found = answer(system, prop, engine, left() / (len(todo) - done), deepest)
+            found = answer(system, prop, engine, clock.left / (len(todo) - done), deepest)
             report.results.setdefault(prop.name, {})[engine] = found
 
 
 # Successors.
 
 
-def _ask_voices(report: Report, most: int, left: Left) -> None:
+def _ask_voices(report: Report, most: int, clock: Clock) -> None:
     """Every voice about the reachable states, or so many of them."""
     from avicheck.checker.crosscheck_voices import handwritten, voices
     from avicheck.encodings.packing import layout
@@ -156,41 +172,66 @@ def _ask_voices(report: Report, most: int, left: Left) -> None:
     chosen = report.instance
     form, relation = layout(chosen.system), handwritten(chosen.name)
     report.handwritten = relation is not None
-    states = _states(report, form, most, left)
+    states = _states(report, form, most, clock.part(1 / 8))
     told_by = voices(chosen.encoding, form, relation)
     transitions = len(chosen.system.transitions)
     report.parts = [
         Part(voice.name, transitions if voice.covers is None else len(voice.covers)) for voice in told_by
     ]
+    time_for_all = clock.part(1 / 2)
     try:
         with Progress(len(states)) as progress:
-            for batch in _batches(states):
-                if left() <= 0:
+            for start in range(0, len(states), BATCH):
+                if not time_for_all.left:
                     break
+                batch = states[start : start + BATCH]
                 _compare(report, told_by, form, batch)
                 progress.step(chosen.name, len(batch))
     except UnansweredError as error:
-        report.remarks.append(f"z3 gave no answer: {error}")
+        report.stopped = f"z3 gave no answer ({error})"
 
 
-def _states(report: Report, form: Layout, most: int, left: Left) -> list[int]:
-    """The reachable states, packed; of more than ``most``, so many, evenly spread over the order of
-    discovery."""
+def _states(report: Report, form: Layout, most: int, clock: Clock) -> list[int]:
+    """The reachable states, packed; of more than ``most``, so many: first those in which each transition
+    fires for the first time, then others, any part of which is evenly spread over the order of discovery."""
     from avicheck.checker.explore import explore_states
 
-    found, snapshot = explore_states(report.instance.system, max_seconds=max(0.0, left() / 4))
+    found, snapshot = explore_states(report.instance.system, max_seconds=clock.left)
     _end_if_interrupted(found)
+    size, packed = form.words * 8, memoryview(snapshot.states)
+
+    def state(number: int) -> int:
+        return int.from_bytes(packed[number * size : (number + 1) * size], "little")
+
     report.reachable, report.complete = found.states, found.complete
     report.chosen = min(most, found.states)
-    size, packed = form.words * 8, memoryview(snapshot.states)
-    numbers = (i * found.states // report.chosen for i in range(report.chosen))
-    return [int.from_bytes(packed[n * size : (n + 1) * size], "little") for n in numbers]
+    if report.chosen == found.states:
+        return [state(number) for number in range(found.states)]
+    seen = map(state, range(min(LOOKED_AT, found.states)))
+    first = _where_fired(report, form, seen)
+    turns = -(-most // BATCH)
+    spread = (i * found.states // most for turn in range(turns) for i in range(turn, most, turns))
+    return list(dict.fromkeys([*first, *map(state, spread)]))[:most]
 
 
-def _batches(states: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Some states at a time, from first to last each time."""
-    count = -(-len(states) // BATCH)
-    return (states[k::count] for k in range(count))
+def _where_fired(report: Report, form: Layout, states: Iterable[int]) -> list[int]:
+    """The states among some in which a transition fires for the first time."""
+    from avicheck.encodings.to_python import compile_expand
+
+    system = report.instance.system
+    expand, counts = compile_expand(system, form), [0] * len(system.transitions)
+    fires = report.fires
+    numbers = {i for i, step in enumerate(system.transitions) if step.name in fires}
+    found = []
+    for state in states:
+        if not numbers:
+            break
+        expand([state], 0, {}, lambda _after: None, counts, [])
+        new = {i for i in numbers if counts[i]}
+        if new:
+            numbers -= new
+            found.append(state)
+    return found
 
 
 def _compare(report: Report, voices: Sequence[Voice], form: Layout, states: Sequence[int]) -> None:

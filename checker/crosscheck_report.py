@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 WIDTH: Final = 75
 """Columns of the report, at most."""
 
+FEW: Final = 8
+"""Longer lists of names are counted instead."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -60,7 +63,8 @@ class Part:
 @dataclass
 class Report:
     """What is found out so far. ``reachable`` states are known, all of them if ``complete``; ``chosen`` are
-    to be compared. ``results`` has the engines' answers by property."""
+    to be compared, and ``stopped`` says why that may end early. ``results`` has the engines' answers by
+    property."""
 
     instance: Instance
     explorations: dict[str, Exploration] = field(default_factory=dict)
@@ -72,6 +76,7 @@ class Report:
     results: dict[str, dict[str, EngineResult]] = field(default_factory=dict)
     contradictions: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    stopped: str = "stopped at the limit of time"
     handwritten: bool = False
     interrupted: bool = False
     seconds: float = 0.0
@@ -85,6 +90,12 @@ class Report:
     def exhaustive(self) -> bool:
         """Whether these are all that can be reached."""
         return self.complete and self.compared == self.reachable
+
+    @property
+    def fires(self) -> set[str]:
+        """The transitions that fire in some state, as far as was explored."""
+        counts = (found.fired.items() for found in self.explorations.values())
+        return {name for fired in counts for name, count in fired if count}
 
     @property
     def differing(self) -> int:
@@ -127,8 +138,8 @@ def _why_not_all(report: Report) -> str:
     if report.interrupted:
         return "interrupted"
     if report.compared < report.chosen or not report.complete:
-        return "stopped at the limit of time" if not report.remarks else "stopped"
-    return "the others are left out (--max-states), evenly spread"
+        return report.stopped
+    return "the others are left out (--max-states)"
 
 
 def _voices(report: Report) -> list[str]:
@@ -143,9 +154,10 @@ def _voices(report: Report) -> list[str]:
             lines += _wrapped(f"{part.voice}: about {part.knows} of {len(transitions)} transitions.")
     if not report.handwritten:
         lines += _wrapped("No relation written by hand is registered for this model.")
-    never = [step.name for step in transitions if not report.fired[step.name]]
-    if never:
-        lines += _wrapped(f"Fires in none of these states: {', '.join(never)}.")
+    elsewhere = sorted(report.fires - report.fired.keys())
+    if elsewhere:
+        shown = ", ".join(elsewhere) if len(elsewhere) <= FEW else f"{len(elsewhere)} transitions"
+        lines += _wrapped(f"Only in other states can fire: {shown}.")
     return lines
 
 
