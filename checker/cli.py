@@ -43,6 +43,7 @@ COMMANDS: Final = {
         "avicheck.checker.crosscheck:crosscheck",
         "Hold independent voices on a concurrent model against each other.",
     ),
+    "bugs": Entry("avicheck.checker.bugs:bugs", "Reproduce known bugs: with the fix out, and with it in."),
     "matrix": Entry(
         "avicheck.checker.matrix:matrix", "Show under which assumptions the properties of a model hold."
     ),
