@@ -15,8 +15,8 @@ from avicheck.encodings.transition import Property, TransitionSystem
 
 EngineName: TypeAlias = Literal["auto", "explicit", "bmc", "induction", "ic3"]
 
-MANY: Final = 20_000_000
-"""States that the explicit engine goes through in seconds, within a gigabyte."""
+MANY: Final = 100_000_000
+"""States that the explicit engine goes through in minutes, within a few gigabytes."""
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def matrix(
 
     Exit code 0 if everything was decided, whatever the answers are.
 
-    Example: avicheck matrix secure-avic --property no-lost-interrupt
+    Example: avicheck matrix secure-avic --property sleeps-on --vary intercept --vary halt-test
     """
     found = plan(instance, names, varied, deviations, most)
     share = max_memory
