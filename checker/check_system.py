@@ -315,7 +315,9 @@ def _coverage(report: Report) -> list[str]:
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent or "  ")
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent or "  ", break_on_hyphens=False
+    )
 
 
 def as_json(report: Report) -> dict[str, Any]:

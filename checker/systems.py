@@ -283,4 +283,8 @@ def heading(chosen: Instance, width: int) -> list[str]:
     lines += [
         f"Assumed: {name}={_written(option)}: {option.value}" for name, option in chosen.assumed.items()
     ]
-    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)
+    ]
