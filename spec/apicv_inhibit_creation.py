@@ -34,6 +34,14 @@ class Variant(Enum):
     INIT_POINT_ALONE = "that place, and no KVM_REQ_APICV_UPDATE"
 
 
+class CreationFault(Enum):
+    """Faults planted to see whether the properties find them."""
+
+    NO_INHIBIT = "an id that is too big does not inhibit the VM"
+    NO_REFRESH = "an update changes apicv_active and leaves the VMCB as it is"
+    NO_ENTRY = "the table's entry is not made, though there is room"
+
+
 class Table(Enum):
     """What hardware finds in the VMCB of a vCPU."""
 
@@ -143,7 +151,7 @@ def create_lapic(cpu: Cpu, my: Nothing) -> str:
 def init_backing_page(cpu: Cpu, my: Nothing) -> str:
     """The table's entry, if the table has room; else the vCPU is refused, or the VM inhibited."""
     if cpu.has(Id.IN_TABLE):
-        cpu.write(Kvm.vcpus[CREATED].initialised, True)
+        cpu.write(Kvm.vcpus[CREATED].initialised, not cpu.has(CreationFault.NO_ENTRY))
         return "init_vmcb"
     if cpu.has(InhibitFix.ID_TOO_BIG):
         return "ask"
@@ -160,7 +168,7 @@ def creator_ask(cpu: Cpu, my: Nothing) -> None:
 @CREATOR.step(at="inhibit", source="x86.c kvm_set_apicv_inhibit", coarse=ATOMIC)
 def creator_inhibit(cpu: Cpu, my: Nothing) -> None:
     """The mask."""
-    change(cpu, Reason.PHYSICAL_ID_TOO_BIG, True)
+    change(cpu, Reason.PHYSICAL_ID_TOO_BIG, not cpu.has(CreationFault.NO_INHIBIT))
 
 
 @CREATOR.step(source="svm/avic.c avic_init_backing_page")
@@ -245,7 +253,7 @@ def refresh(cpu: Cpu, my: Nothing) -> None:
     """The VMCB's bit; the vCPU is loaded."""
     vcpu = Kvm.vcpus[cpu.index]
     on = cpu.read(vcpu.apicv_active)
-    if cpu.read(vcpu.initialised):
+    if cpu.read(vcpu.initialised) and not cpu.has(CreationFault.NO_REFRESH):
         cpu.write(vcpu.vmcb, Table.ON if on else Table.OFF)
     load_vcpu(cpu, cpu.index)
 
@@ -365,6 +373,6 @@ DESCRIPTION: Final = Description(
     {"vcpus": Size(2, least=2, most=2)},
     {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
     "6.19",
-    (InhibitFix,),
+    (InhibitFix, CreationFault),
     (Assumption(Id, "both occur"), Assumption(Variant, "review of v3 12/62, 2025-06-17")),
 )

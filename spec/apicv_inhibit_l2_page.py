@@ -35,9 +35,10 @@ class Lift(Enum):
 
 
 class L2Fault(Enum):
-    """A fault planted to see whether the properties find it."""
+    """Faults planted to see whether the properties find them."""
 
     NO_REQUEST = "the reason is set without a request"
+    CONTROLS_OF_L2 = "the exit from L2 leaves vmcs01 with the controls of vmcs02"
 
 
 @shared
@@ -210,7 +211,9 @@ def exit_l2(cpu: Cpu, my: Nothing) -> str:
     """L2 exits to L1, or is left by force: what was noted is written to vmcs01; KVM looks at IRR."""
     cpu.wait_until(cpu.read(Vcpu.guest_mode))
     cpu.write(Vcpu.guest_mode, False)
-    if cpu.read(Vcpu.refresh01):
+    if cpu.has(L2Fault.CONTROLS_OF_L2):
+        cpu.write(Vcpu.enabled01, False)
+    elif cpu.read(Vcpu.refresh01):
         refresh_vmcs01(cpu)
     if cpu.read(Vcpu.pending_svi):
         cpu.write(Vcpu.svi01, cpu.read(Vcpu.isr))

@@ -23,7 +23,9 @@ class TprFault(Enum):
 
     NO_SYNC_TO_VMCB = "V_TPR is never loaded from the APIC page"
     NO_SYNC_TO_PAGE = "the APIC page is never loaded from V_TPR"
+    INTERCEPT_AT_INIT = "INIT makes writes of CR8 exit even with AVIC"
     NO_THRESHOLD = "TPR_THRESHOLD is always 0"
+    ANY_THRESHOLD = "TPR_THRESHOLD is that of what is pending, whether TPR masks it or not"
 
 
 @local
@@ -77,7 +79,7 @@ def init(cpu: Cpu, my: Nothing) -> str:
     """INIT: TPR is 0; without AVIC, writes of CR8 are intercepted."""
     for copy in (Tpr.taskpri, Tpr.v_tpr, Tpr.wanted):
         cpu.write(copy, False)
-    cpu.write(Tpr.cr8_intercept, not cpu.read(Tpr.avic))
+    cpu.write(Tpr.cr8_intercept, not cpu.read(Tpr.avic) or cpu.has(TprFault.INTERCEPT_AT_INIT))
     cpu.write(Tpr.event, True)
     return "host"
 
@@ -235,7 +237,7 @@ def events(cpu: Cpu, my: Nothing) -> str:
 
 def update_threshold(cpu: Cpu) -> None:
     """vmx_update_cr8_intercept."""
-    masked = cpu.read(Threshold.irr) and cpu.read(Threshold.tpr)
+    masked = cpu.read(Threshold.irr) and (cpu.read(Threshold.tpr) or cpu.has(TprFault.ANY_THRESHOLD))
     cpu.write(Threshold.threshold, masked and not cpu.has(TprFault.NO_THRESHOLD))
 
 

@@ -28,6 +28,7 @@ class WindowFault(Enum):
 
     NEVER_CLEARED = "IRQWIN stays when the window opens"
     NOT_ARMED = "the virtual interrupt is not armed"
+    NO_WAIT = "IRQWIN changes while vCPUs are in the guest"
     NO_KICK = "a request for all vCPUs does not make them leave the guest"
 
 
@@ -91,7 +92,7 @@ def ask(cpu: Cpu, is_set: bool) -> bool:
 def store(cpu: Cpu, is_set: bool) -> None:
     """Once all are out of the guest: the mask, up_write."""
     for i in range(cpu.scope["vcpus"]):
-        cpu.wait_until(not cpu.load(Kvm.vcpus[i].in_guest))
+        cpu.wait_until(cpu.has(WindowFault.NO_WAIT) or not cpu.load(Kvm.vcpus[i].in_guest))
     cpu.xchg(Kvm.irqwin, is_set)
     cpu.xchg(Kvm.locked, False)
 
