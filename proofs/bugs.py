@@ -1,7 +1,8 @@
 """The corpus of bugs that there were, as trials of the models: ``avicheck bugs``.
 
-The names are those of the collection the bugs were taken from: INH for switching APICv and AVIC; INH-IRQWIN
-and INH-L2 were added. Each stands for an upstream change, or for several of which the first was not enough.
+The names are those of the collection the bugs were taken from: MAP for the APIC map, INH for switching APICv
+and AVIC; INH-IRQWIN and INH-L2 were added. Each stands for an upstream change, or for several of which the
+first was not enough.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 from avicheck.checker.bugs import Bug, Trial
 from avicheck.checker.systems import Choices
 from avicheck.checker.verdict import Verdict
+from avicheck.spec.machine import STEPS_SUCCEED
 
 WITHOUT: Final = "without fix"
 FIRST: Final = "first alone"
@@ -49,11 +51,28 @@ def small(*on: str, **assumed: str) -> Choices:
     return Choices(scope=SMALL, on=on, assumed=assumed)
 
 
+LIFE: Final = "apic-map-life"
 RUN, CREATION, NESTED = "apicv-inhibit", "apicv-inhibit-creation", "apicv-inhibit-nested"
 PAGE, TPR = "apicv-inhibit-page", "apicv-inhibit-tpr"
 TWO_FIXES: Final = "The hint that IRR is worth a look; two changes, for two ways to get it wrong."
 
 BUGS: Final = (
+    bug("MAP-01", LIFE, "routed-right", "dirty-states", around=Choices(assumed={"changes": "ids"})),
+    bug(
+        "MAP-03a",
+        LIFE,
+        STEPS_SUCCEED,
+        "phys-bounds",
+        too=("retry",),
+        remark="The step that fails is a write past the end of the physical map.",
+    ),
+    bug(
+        "MAP-03b",
+        LIFE,
+        "dropped-for-room",
+        "retry",
+        remark="The fix of MAP-03a alone: interrupts take the slow path until the next change, APICv is off.",
+    ),
     bug("INH-01", RUN, "inhibit-agrees", "locked-update", around=small()),
     bug("INH-02", RUN, "interrupt-lost", "event-on-disable", around=small()),
     bug("INH-03a", CREATION, "inhibit-agrees", "pend-at-creation", around=Choices(on=("vmcb-init",))),

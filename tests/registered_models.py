@@ -9,6 +9,7 @@ from avicheck.checker.systems import GROUP
 
 SPEC: Final = "avicheck.spec."
 MODELS: Final = {
+    "apic-map-life": "apic_map_life:DESCRIPTION",
     "apicv-inhibit": "apicv_inhibit_model:APICV_INHIBIT_DESCRIPTION",
     "apicv-inhibit-creation": "apicv_inhibit_creation:DESCRIPTION",
     "apicv-inhibit-nested": "apicv_inhibit_nested:DESCRIPTION",

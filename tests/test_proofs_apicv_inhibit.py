@@ -37,7 +37,13 @@ def test_bug_is_there_without_its_fix_and_gone_with_it(bug: Bug) -> None:
 
 def test_corpus_has_every_entry_of_the_collection() -> None:
     names = {bug.name.rstrip("abci") for bug in BUGS}
-    assert names == {*(f"INH-{n:02}" for n in (1, 2, 3, 4, 6, 8, 9, 11, 13, 14)), "INH-IRQWIN", "INH-L2"}
+    assert names == {
+        "MAP-01",
+        "MAP-03",
+        *(f"INH-{n:02}" for n in (1, 2, 3, 4, 6, 8, 9, 11, 13, 14)),
+        "INH-IRQWIN",
+        "INH-L2",
+    }
 
 
 def test_first_fixes_that_were_not_enough() -> None:
