@@ -24,7 +24,7 @@ from avicheck.checker.explore_interpreted import Interpreted
 from avicheck.checker.memory import limit_of, resident
 from avicheck.checker.searched import Reduction, Searched, unreduced
 from avicheck.checker.verdict import Verdict
-from avicheck.encodings.expr import Expr, evaluate, not_
+from avicheck.encodings.expr import Expr, evaluate, not_, postorder
 from avicheck.encodings.transition import Property, ReplayError, Run, TransitionSystem, fire
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ Tier: TypeAlias = Literal["auto", "interpreted", "compiled"]
 
 Reason: TypeAlias = Literal["decided", "states", "memory", "time", "interrupted"]
 
-SWITCH: Final = 15_000
-"""States from which on compiled code pays for its compilation."""
+EFFORT: Final = 3_000_000
+"""Subexpressions times states from which on compiled code pays for its compilation."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "decided": "stopped when others were decided",
     "states": "stopped at the limit of states",
@@ -211,6 +211,8 @@ class _Exploring:
         by_name = {prop.name: prop for prop in self.system.properties}
         self.properties = [by_name[name] for name in asked if name in by_name]
         self.expressions = [_sought(prop) for prop in self.properties]
+        steps = [expr for step in self.system.transitions for expr in (step.guard, *step.updates.values())]
+        self.switch = EFFORT // max(1, sum(1 for _ in postorder([*steps, *self.expressions])))
         self.decided: dict[str, int] = {}
         self.search: Interpreted | Compiled
         self.level_end = self.depth = 0
@@ -243,7 +245,7 @@ class _Exploring:
     def resume(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot."""
         self.level_end, self.depth = snapshot.marks.level_end, snapshot.marks.depth
-        small = len(snapshot.parents) < 4 * SWITCH
+        small = len(snapshot.parents) < 4 * self.switch
         if self.limits.tier == "interpreted" or (self.limits.tier == "auto" and small):
             self.search = Interpreted(self.searched, self.expressions, snapshot)
         else:
@@ -292,7 +294,7 @@ class _Exploring:
     def advance(self) -> Reason | None:
         """Expand some states of the level."""
         search = self.search
-        if self.limits.tier == "auto" and search.name == "interpreted" and search.count >= SWITCH:
+        if self.limits.tier == "auto" and search.name == "interpreted" and search.count >= self.switch:
             self.compile(self.snapshot())
             self.search.asked, search = search.asked, self.search
         alarms = search.advance(min(self.level_end, search.expanded + search.chunk))

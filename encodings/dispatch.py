@@ -11,10 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from avicheck.encodings.expr import TRUE, Expr, Op
+from avicheck.encodings.expr import TRUE, Expr, Op, not_, postorder
 from avicheck.encodings.transition import Transition
 
 _MAX_DEPTH: Final = 8
+_QUICK: Final = 12
+"""Subexpressions in a condition that is not worth a branch of its own."""
+_MAX_SLOW: Final = 8
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,26 @@ Tree: TypeAlias = "tuple[Rule | Switch, ...]"
 def decision_tree(transitions: Iterable[Transition]) -> Tree:
     """The transitions, each exactly once, under the tests that they share."""
     return _arranged([Rule(i, t, _conjuncts(t.guard)) for i, t in enumerate(transitions)], _MAX_DEPTH)
+
+
+Groups: TypeAlias = tuple[tuple[Expr, ...], ...]
+"""Conditions to test one group after the other, as long as all in a group hold."""
+
+
+def in_order(conjuncts: Iterable[Expr]) -> Groups:
+    """Conditions that must all hold: first what is quickly computed, then one by one what takes longer."""
+    sized = sorted(((len(list(postorder([part]))), part) for part in conjuncts), key=lambda each: each[0])
+    quick = tuple(part for size, part in sized if size <= _QUICK)
+    slow = [part for size, part in sized if size > _QUICK]
+    last = (tuple(slow[_MAX_SLOW:]),) if slow[_MAX_SLOW:] else ()
+    return (*((quick,) if quick else ()), *((part,) for part in slow[:_MAX_SLOW]), *last)
+
+
+def alternatives(condition: Expr) -> list[Groups]:
+    """A condition, which holds if one of these does."""
+    negated = condition.args[0] if condition.op is Op.NOT else TRUE
+    parts = map(not_, negated.args) if negated.op is Op.AND else [condition]
+    return [in_order(_conjuncts(part)) for part in parts]
 
 
 def _conjuncts(guard: Expr) -> tuple[Expr, ...]:

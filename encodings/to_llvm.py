@@ -10,7 +10,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from avicheck.encodings.dispatch import Rule, Switch, Tree, decision_tree
+from avicheck.encodings.dispatch import Groups, Rule, Switch, Tree, alternatives, decision_tree, in_order
 from avicheck.encodings.expr import Expr, Op, postorder
 from avicheck.encodings.packing import WORD, Field, Layout
 from avicheck.encodings.transition import TransitionSystem
@@ -124,7 +124,7 @@ class _Function:
         self.head(f"i1 @{name}(ptr %state{', ptr %asked' if asked else ''})")
         scope: Scope = ChainMap()
         for i, expression in enumerate(expressions):
-            this, after, yes = self.label(), self.label(), self.label()
+            this, after = self.label(), self.label()
             if asked:
                 flag = self.set(f"getelementptr inbounds i8, ptr %asked, i64 {i}")
                 wanted = self.set(f"trunc i8 {self.set(f'load i8, ptr {flag}')} to i1")
@@ -132,10 +132,12 @@ class _Function:
             else:
                 self.line(f"br label %{this}")
             self.block(this)
-            holds = self.value(expression, scope.new_child())
-            self.line(f"br i1 {holds}, label %{yes}, label %{after}")
-            self.block(yes)
-            self.line("ret i1 true")
+            for groups in alternatives(expression):
+                other = self.label()
+                self.guarded(groups, scope.new_child(), other)
+                self.line("ret i1 true")
+                self.block(other)
+            self.line(f"br label %{after}")
             self.block(after)
         self.line("ret i1 false")
         return "\n".join([*self.lines, "}"])
@@ -226,13 +228,20 @@ class _Function:
 
     def rule(self, rule: Rule, scope: Scope) -> None:
         """Fire a transition if it can. What its guard computes, the rules that follow share."""
-        fires, after = self.label(), self.label()
-        conditions = [self.value(conjunct, scope) for conjunct in rule.conjuncts]
-        guard = self.all(conditions)
-        self.line(f"br i1 {guard}, label %{fires}, label %{after}")
-        self.block(fires)
-        self.fire(rule, scope.new_child(), after)
+        after = self.label()
+        self.fire(rule, self.guarded(in_order(rule.conjuncts), scope, after), after)
         self.block(after)
+
+    def guarded(self, groups: Groups, scope: Scope, otherwise: str) -> Scope:
+        """Go on only where all conditions hold. Returns what is known there; what the first group computes
+        is known in ``scope`` too."""
+        for group in groups:
+            holds = self.all([self.value(condition, scope) for condition in group])
+            then = self.label()
+            self.line(f"br i1 {holds}, label %{then}, label %{otherwise}")
+            self.block(then)
+            scope = scope.new_child()
+        return scope.new_child()
 
     def fire(self, rule: Rule, scope: Scope, after: str) -> None:
         """Write a record and count it, unless a value is out of its variable's range."""

@@ -8,7 +8,7 @@ state and itself, one transition more than the system.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from avicheck.encodings.expr import TRUE, Expr, Op, not_
@@ -58,6 +58,8 @@ C: Final = Syntax(
 """C on signed 64-bit numbers: no operation overflows within ``BITS``."""
 
 BITS: Final = 61
+_BLOCK: Final = 40_000
+"""Characters in a block of C; SPIN reads 64 KiB."""
 
 _HELPERS: Final = {
     Op.SHR: "static inline long long shr(long long x, long long n)"
@@ -87,13 +89,14 @@ def text(system: TransitionSystem) -> str:
         " */",
         *(f"{types[var.name]} {names[var.name]}; /* {domain(var)} */" for var in system.variables),
         "",
-        "c_code {",
-        *helpers,
-        *(line for i, state in enumerate(initial) for line in _initial(i, state, names)),
-        *(line for i, step in enumerate(system.transitions) for line in _step(system, i, step, names, reads)),
-        *(line for i, prop in enumerate(invariants(system)) for line in _invariant(i, *prop, reads)),
-        "}",
-        "",
+        *_blocks(
+            [
+                helpers,
+                *(_initial(i, state, names) for i, state in enumerate(initial)),
+                *(_step(system, i, step, names, reads) for i, step in enumerate(system.transitions)),
+                *(_invariant(i, *prop, reads) for i, prop in enumerate(invariants(system))),
+            ]
+        ),
         "inline check()",
         "{",
         ";\n".join(f"\tassert(c_expr {{ INVARIANT_{i} }})" for i in range(len(invariant))) or "\tskip",
@@ -115,6 +118,19 @@ def text(system: TransitionSystem) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _blocks(pieces: Iterable[list[str]]) -> Iterator[str]:
+    """C code in blocks that SPIN has room for."""
+    block: list[str] = []
+    size = 0
+    for piece in pieces:
+        more = sum(len(line) + 1 for line in piece)
+        if block and size + more > _BLOCK:
+            yield from ("c_code {", *block, "}", "")
+            block, size = [], 0
+        block, size = [*block, *piece], size + more
+    yield from ("c_code {", *block, "}", "")
 
 
 def _type(var: Variable) -> str:

@@ -9,7 +9,7 @@ from collections import ChainMap, Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from avicheck.encodings.dispatch import Rule, Switch, Tree, decision_tree
+from avicheck.encodings.dispatch import Groups, Rule, Switch, Tree, alternatives, decision_tree, in_order
 from avicheck.encodings.expr import Expr, Op, postorder
 from avicheck.encodings.packing import Field, Layout
 from avicheck.encodings.transition import TransitionSystem
@@ -35,7 +35,6 @@ expression that is asked for holds."""
 
 _MAX_DEPTH: Final = 12  # Python refuses what is nested too deeply
 _MAX_CHAIN: Final = 4
-_MAX_NESTED: Final = 8
 _BINARY: Final = {
     Op.ADD: "+",
     Op.SUB: "-",
@@ -114,7 +113,9 @@ def select_source(expressions: Sequence[Expr], layout: Layout) -> str:
     scope: Scope = ChainMap()
     for k, expression in enumerate(expressions):
         out.line(2, f"if asked[{k}]:")
-        out.line(3, f"if {out.text(3, expression, scope.new_child())}: selected.append(i); continue")
+        for groups in alternatives(expression):
+            indent, _ = out.guarded(3, groups, scope.new_child())
+            out.line(indent, "selected.append(i); continue")
     out.line(2, "pass")
     out.line(1, "return selected")
     return "\n".join(out.lines)
@@ -237,15 +238,18 @@ class _Writer:
 
     def rule(self, indent: int, rule: Rule, scope: Scope) -> None:
         """Fire a transition if it can."""
-        size = -(-len(rule.conjuncts) // _MAX_NESTED) or 1
-        for k in range(0, len(rule.conjuncts), size):
-            texts = [self.text(indent, conjunct, scope) for conjunct in rule.conjuncts[k : k + size]]
-            self.line(indent, f"if {' and '.join(texts)}:")
-            indent += 1
-            scope = scope.new_child()
+        indent, scope = self.guarded(indent, in_order(rule.conjuncts), scope)
         after = self.after(indent, rule, scope)
         self.line(indent, f"f{rule.index} += 1; n += 1; t = {self.found.format(after)}")
         self.line(indent, "if t not in parents: parents[t] = i; found(t)")
+
+    def guarded(self, indent: int, groups: Groups, scope: Scope) -> tuple[int, Scope]:
+        """Go on, further to the right, only where all conditions hold."""
+        for group in groups:
+            texts = [self.text(indent, condition, scope) for condition in group]
+            self.line(indent, f"if {' and '.join(texts)}:")
+            indent, scope = indent + 1, scope.new_child()
+        return indent, scope
 
     def after(self, indent: int, rule: Rule, scope: Scope) -> str:
         """The packed state after a transition."""

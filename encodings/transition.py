@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from avicheck.encodings.expr import Expr, bool_var, evaluate, int_var
+from avicheck.encodings.expr import Expr, Op, bool_var, evaluate, int_var
 
 Values: TypeAlias = Mapping[str, int]
 """A state: values by variable name; booleans are 0 and 1, enumerations positions."""
@@ -117,9 +117,12 @@ class ReplayError(Exception):
 
 def fire(transition: Transition, state: Values) -> Values | None:
     """The state after the transition, None where its guard does not hold: the reference semantics."""
-    names = list(transition.updates)
-    enabled, *values = evaluate([transition.guard, *transition.updates.values()], state)
-    return {**state, **dict(zip(names, values, strict=True))} if enabled else None
+    guard = transition.guard
+    conjuncts = guard.args if guard.op is Op.AND else (guard,)
+    if not all(evaluate([conjunct], state)[0] for conjunct in conjuncts):
+        return None
+    values = evaluate(transition.updates.values(), state)
+    return {**state, **dict(zip(transition.updates, values, strict=True))}
 
 
 def successors(system: TransitionSystem, state: Values) -> list[tuple[Transition, Values]]:

@@ -21,9 +21,11 @@ from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
 from avicheck.checker.peer_tools import RUMUR, SPIN, Answer, Question, Tool, tlc
 from avicheck.checker.peers import Comparison, as_json, as_text, compare, questions
 from avicheck.checker.verdict import Verdict
+from avicheck.encodings import to_promela
 from avicheck.encodings.expr import FALSE, TRUE, Expr
 from avicheck.encodings.transition import Run, TransitionSystem
 from avicheck.encodings.writing import ENDED
+from tests.benchmarks.avic_delivery import avic_delivery
 from tests.known.chosen import POINT
 from tests.known.small import SYSTEMS, arithmetic, countdown, explored, lights, philosophers
 
@@ -467,3 +469,13 @@ def test_json_has_all_of_it() -> None:
         "seconds": 2.0,
         "detail": "",
     }
+
+
+def test_a_long_model_is_in_blocks_that_spin_has_room_for() -> None:
+    system = avic_delivery(4, 2, 2)
+    text = to_promela.text(system)
+    blocks = text.split("c_code {\n")[1:]
+    bodies = [block.split("\n}\n\n")[0] for block in blocks if block.startswith("static")]
+    assert len(bodies) > 1
+    assert all(len(body) < 1 << 16 for body in bodies)
+    assert sum(body.count("static void step_") for body in bodies) == len(system.transitions)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avicheck.encodings import expr as ex
-from avicheck.encodings.dispatch import Rule, Switch, Tree, decision_tree
+from avicheck.encodings.dispatch import Rule, Switch, Tree, alternatives, decision_tree, in_order
 from avicheck.encodings.expr import Expr, evaluate
-from avicheck.encodings.transition import Transition, TransitionSystem, Values
-from tests.random_systems import systems
+from avicheck.encodings.transition import Transition, TransitionSystem, Values, Variable
+from tests.random_systems import expressions, systems
 
 PC, LOCK = ex.int_var("pc", 0, 7), ex.bool_var("lock")
 
@@ -55,3 +55,24 @@ def test_a_test_of_a_single_guard_stays_in_it() -> None:
     (rule,) = decision_tree(at(ex.and_(one, LOCK)))
     assert isinstance(rule, Rule)
     assert set(rule.conjuncts) == {one, LOCK}
+
+
+@given(expressions())
+def test_a_condition_holds_if_one_of_its_alternatives_does(
+    case: tuple[tuple[Variable, ...], list[Expr], Values],
+) -> None:
+    _, conditions, state = case
+    for condition in conditions:
+        holds = [all(all(evaluate(group, state)) for group in groups) for groups in alternatives(condition)]
+        assert any(holds) == bool(evaluate([condition], state)[0])
+
+
+def test_what_is_quickly_computed_comes_first() -> None:
+    quick = (ex.eq(PC, ex.constant(1)), LOCK)
+    sums = [PC]
+    for i in range(12):
+        sums.append(ex.add(sums[-1], ex.mul(sums[-1], ex.constant(i + 2))))
+    long, longer = ex.le(sums[6], ex.constant(99)), ex.le(sums[-1], ex.constant(99))
+    first, *others = in_order([longer, quick[0], long, quick[1]])
+    assert set(first) == set(quick)
+    assert others == [(long,), (longer,)]
