@@ -21,7 +21,7 @@ from avicheck.proofs.secure_avic_calls import CALLS
 from avicheck.proofs.secure_avic_driver import DRIVER
 from avicheck.proofs.secure_avic_integrity import INTEGRITY
 from avicheck.proofs.secure_avic_rules import obligations as rule_obligations
-from avicheck.spec.machine import MemoryModel
+from avicheck.spec.machine import STORE_BUFFER, MemoryModel
 from avicheck.spec.secure_avic import (
     ExitIntInfo,
     NmiNotAllowed,
@@ -80,7 +80,8 @@ class Claim:
 
     @property
     def _scope(self) -> dict[str, int]:
-        return {"senders": self.senders, "store_buffer": 2} if self.has_senders else {}
+        senders = {"senders": self.senders} if self.has_senders else {}
+        return {**senders, STORE_BUFFER: 2} if self.memory == "tso" else senders
 
 
 def holds(name: str, asked: str, options: Iterable[Enum], **given: Any) -> Claim:

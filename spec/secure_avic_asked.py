@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from avicheck.spec import secure_avic_guest as guest
-from avicheck.spec.description import DEFAULT_BUFFER, Assumption, Description, Size
+from avicheck.spec.description import Assumption, Description, Size
 from avicheck.spec.lang import Scope
 from avicheck.spec.secure_avic import ExitIntInfo, NotAllowed, RequestedAfterEntry
 from avicheck.spec.secure_avic_run import (
@@ -374,18 +374,17 @@ DESCRIPTION: Final = Description(
         "MSIs, one of a vector that the guest does not allow, and two lines of the IOAPIC: the shadow ISR, "
         "EOI notices, Remote IRR, the driver's edge-and-level rewrite",
     ),
-    scope={"senders": Size(2, most=3), "store_buffer": DEFAULT_BUFFER},
+    scope={"senders": Size(2, most=3)},
     kernels={"savic-rfc-v1": EVERYTHING | set(Series), "savic-rfc-v2": EVERYTHING},
     kernel="savic-rfc-v2",
     switches=SWITCHES,
     assumptions=ASSUMPTIONS,
-    interchangeable=("senders",),
 )
 
 ARRIVAL_DESCRIPTION: Final = replace(
     DESCRIPTION,
     model=ARRIVAL,
     summary="Whether those interrupts of an AMD Secure AVIC guest arrive in the end.",
-    scope={**DESCRIPTION.scope, "senders": Size(1, most=3)},
+    scope={"senders": Size(1, most=3)},
     kernels={name: options - {Traffic.LEVEL_TWO} for name, options in DESCRIPTION.kernels.items()},
 )

@@ -15,7 +15,7 @@ from avicheck.encodings.machine import encode
 from avicheck.encodings.transition import TransitionSystem, successors
 from avicheck.spec import secure_avic_hardware as hardware
 from avicheck.spec.description import Description, option_name
-from avicheck.spec.machine import STEPS_SUCCEED, Machine, MemoryModel
+from avicheck.spec.machine import STEPS_SUCCEED, STORE_BUFFER, Machine, MemoryModel
 from avicheck.spec.secure_avic import (
     EntryDisabled,
     EventInjection,
@@ -70,8 +70,8 @@ def shown(value: object) -> str:
 def system(
     options: Iterable[Enum], memory: MemoryModel = "sc", senders: int = 1, model: Model[Savic] = SECURE_AVIC
 ) -> TransitionSystem:
-    scope = {"senders": senders, "store_buffer": 2}
-    return encode(Machine(model, scope, memory, options)).system
+    buffer = {STORE_BUFFER: 2} if memory == "tso" else {}
+    return encode(Machine(model, {"senders": senders, **buffer}, memory, options)).system
 
 
 def violated(options: Iterable[Enum], memory: MemoryModel = "sc", senders: int = 1) -> dict[str, int]:
@@ -309,7 +309,7 @@ def test_few_vectors_are_requested_like_real_ones(requested: int) -> None:
 
 
 def test_lifted_transitions_are_the_steps_of_the_run() -> None:
-    scope = {"senders": 1, "store_buffer": 2}
+    scope = {"senders": 1, STORE_BUFFER: 2}
     encoding = encode(Machine(SECURE_AVIC, scope, "tso", {IPIS, ONCE, *DEVICES, Traffic.LEVEL_ONE}))
     waiting = list(encoding.machine.initial)
     seen = set(waiting)

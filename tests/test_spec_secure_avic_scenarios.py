@@ -211,7 +211,7 @@ def test_c10_own_nmi_by_request_and_notice(vm: Vm) -> None:
 @pytest.mark.parametrize("options", [{Traffic.IPIS, Traffic.ONCE}], ids=["c8, c11"])
 def test_c8_c11_ipis_to_a_halting_vcpu_arrive(options: set[Enum]) -> None:
     """Each IPI is received by a vCPU that halts again and again, from two senders."""
-    system = machine(ARRIVAL, {"senders": 2, "store_buffer": 2}, "sc", options)
+    system = machine(ARRIVAL, {"senders": 2}, "sc", options)
     assert check(system, "ipi-arrives", "explicit").verdict is Verdict.HOLDS
 
 
