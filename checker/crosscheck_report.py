@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 WIDTH: Final = 75
 """Columns of the report, at most."""
 
+RUN: Final = "Python run"
+"""The voice that is the model itself."""
 FEW: Final = 8
 """Longer lists of names are counted instead."""
 
@@ -118,6 +120,8 @@ def as_text(report: Report) -> str:
     lines += ["", *_voices(report), "", *_explorations(report), "", *_answers(report)]
     for found in (*report.contradictions, *report.remarks):
         lines += ["", *_wrapped(found)]
+    if [part.voice for part in report.parts if part.differing] == [RUN]:
+        lines += ["", *_wrapped(f"All but the {RUN} rest on the lifted system: the lifting may be wrong.")]
     for part in report.parts:
         for difference in part.differences:
             lines += ["", *_difference(report.instance, difference)]

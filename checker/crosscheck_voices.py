@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final, TypeAlias
 
-from avicheck.checker.crosscheck_report import Told
+from avicheck.checker.crosscheck_report import RUN, Told
 from avicheck.checker.errors import InputError
 from avicheck.checker.jit import compiled as jit
 from avicheck.encodings.expr import Expr
@@ -93,7 +93,7 @@ def run(encoding: Encoding[Any], layout: Layout) -> Voice:
             told.append(Told(frozenset(steps), frozenset(true)))
         return told
 
-    return Voice("Python run", tell)
+    return Voice(RUN, tell)
 
 
 def interpreted(system: TransitionSystem, layout: Layout) -> Voice:

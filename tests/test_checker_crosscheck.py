@@ -21,23 +21,24 @@ from avicheck.checker import crosscheck, crosscheck_engines, crosscheck_voices, 
 from avicheck.checker.cli import main
 from avicheck.checker.crosscheck import Clock, crosscheck_model
 from avicheck.checker.crosscheck_engines import about, about_counts
-from avicheck.checker.crosscheck_report import Report, Told, as_text
+from avicheck.checker.crosscheck_report import RUN, Report, Told, as_text
 from avicheck.checker.crosscheck_voices import GROUP, Terms, Voice, handwritten
 from avicheck.checker.engine import EngineResult
 from avicheck.checker.errors import InputError
 from avicheck.checker.explore import Exploration
 from avicheck.checker.systems import Choices, Instance, instance
 from avicheck.checker.verdict import Verdict
+from avicheck.encodings import machine as encodings_machine
 from avicheck.encodings import to_llvm, to_python, unroll
 from avicheck.encodings.expr import TRUE, Expr, Op, not_
 from avicheck.encodings.packing import layout
-from avicheck.encodings.transition import Property, Run, TransitionSystem, successors
+from avicheck.encodings.transition import Property, Run, Transition, TransitionSystem, successors
 from avicheck.encodings.unroll import UnansweredError, step_relation
 from avicheck.spec.machine import Action, Machine
 from avicheck.spec.threads import World
 from tests.known.chosen import POINT
 
-RUN, REFERENCE, GENERATED = "Python run", "reference semantics", "generated Python"
+REFERENCE, GENERATED = "reference semantics", "generated Python"
 COMPILED, LIFTED, BY_HAND = "compiled (LLVM)", "lifted relation (z3)", "hand-written relation"
 VOICES = [RUN, REFERENCE, GENERATED, COMPILED, LIFTED]
 
@@ -169,6 +170,19 @@ def test_a_fault_in_one_voice_is_caught_by_its_name(
     report = checked()
     assert report.verdict is Verdict.TOOL_ERROR
     assert differing(report) == [voice]
+
+
+def test_a_fault_of_the_lifting_is_caught(monkeypatch: pytest.MonkeyPatch, no_engines: None) -> None:
+    lifted = encodings_machine._transition
+
+    def without_updates(*args: Any) -> Transition:
+        found = lifted(*args)
+        return replace(found, updates={}) if "reset" in found.name else found
+
+    monkeypatch.setattr(encodings_machine, "_transition", without_updates)
+    report = crosscheck_model(instance("counter", two().chosen), 1000, 60.0)
+    assert (report.verdict, differing(report)) == (Verdict.TOOL_ERROR, [RUN])
+    assert "All but the Python run rest on the lifted system: the lifting may be wrong." in as_text(report)
 
 
 def test_a_difference_is_told_with_state_step_and_both_sides(
