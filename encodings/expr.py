@@ -95,6 +95,11 @@ def _count_leaves(op: Op, args: tuple[Expr, ...]) -> int:
     return min(args[1].leaves + args[2].leaves, _MAX_LEAVES + 1)
 
 
+def remade(op: Op, args: tuple[Expr, ...], is_bool: bool, lo: int, hi: int, value: int | str | None) -> Expr:
+    """An expression that a constructor made before, in another run."""
+    return _make(op, args, is_bool, lo, hi, value)
+
+
 def constant(value: int) -> Expr:
     """The integer ``value``."""
     value = int(value)  # True would be shown, and handed out, in place of 1

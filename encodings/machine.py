@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from avicheck.encodings import expr as ex
 from avicheck.encodings.expr import Expr, Op
@@ -22,6 +22,9 @@ from avicheck.spec.memory import ModelError, Path, bounds, locations
 from avicheck.spec.threads import Asked, Model, Step, Thread, ThreadState, World
 
 S = TypeVar("S")
+
+Stored: TypeAlias = Mapping[str, tuple[Path, ...]]
+"""To which locations the plain stores of a thread go, by its name."""
 
 
 def machine(
@@ -46,6 +49,13 @@ class Encoding(Generic[S]):
     def state(self, values: Values) -> World[S]:
         """A state of the system as one of the machine."""
         return concrete(self.world, dict(values))
+
+
+def encoded_before(machine: Machine[S], stored: Stored, system: TransitionSystem) -> Encoding[S]:
+    """What ``encode`` made of a machine before: its system, and the ``stored`` of its machine."""
+    if stored:
+        machine = Machine(machine.model, machine.scope, machine.memory, machine.options, stored)
+    return Encoding(machine, system, _symbolic_world(machine))
 
 
 def encode(machine: Machine[S]) -> Encoding[S]:
@@ -200,7 +210,7 @@ def _slot_domains(machine: Machine[Any], kind: Thread[Any]) -> dict[str, Range]:
     return {"at": Range(FREE, len(stores)), "value": Range(min([0, *ends]), max([0, *ends]))}
 
 
-def _stored(lifter: Lifter, machine: Machine[Any]) -> dict[str, tuple[Path, ...]]:
+def _stored(lifter: Lifter, machine: Machine[Any]) -> Stored:
     """To which locations the plain stores of each kind of thread go, by its name."""
     world = _symbolic_world(machine)
     positions = {name: (i, kind) for i, (name, kind, _) in enumerate(machine.instances())}
