@@ -20,6 +20,7 @@ from avicheck.encodings.machine import machine
 from avicheck.proofs.secure_avic_calls import CALLS
 from avicheck.proofs.secure_avic_driver import DRIVER
 from avicheck.proofs.secure_avic_integrity import INTEGRITY
+from avicheck.proofs.secure_avic_ipis import IPIS as IPI_THEOREMS
 from avicheck.proofs.secure_avic_rules import obligations as rule_obligations
 from avicheck.spec.machine import STORE_BUFFER, MemoryModel
 from avicheck.spec.secure_avic import (
@@ -205,7 +206,7 @@ CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS)
 
 def obligations() -> list[Query]:
     """Every question to a solver: equal rules, the malicious host, the malicious guest, the driver."""
-    theories = (INTEGRITY, CALLS, DRIVER)
+    theories = (INTEGRITY, CALLS, DRIVER, IPI_THEOREMS)
     return [*rule_obligations(), *(query for theory in theories for query in theory.obligations())]
 
 

@@ -13,12 +13,15 @@ from avicheck.spec.lang import NULL, U32, Range, record, rule
 
 CPUS: Final = 4
 CpuNumber: TypeAlias = Annotated[int, Range(0, CPUS - 1)]
+CpuSet: TypeAlias = Annotated[int, Range(0, (1 << CPUS) - 1)]
+"""Bit i for the CPU of number i."""
 
 
 class DriverChange(Enum):
-    """Changes that would close the finding."""
+    """Changes that would close a finding, or an open point."""
 
-    BY_CPU = "send_ipi_dest() is given the CPU's number, not its APIC ID"
+    BY_CPU = "send_ipi_dest() is given the number of the CPU that has the APIC ID"
+    OWN_REQUEST = "an NMI for the sender itself is written to NmiRequest, too, not to the ICR"
 
 
 @record
@@ -56,12 +59,27 @@ def dense(cpus: Cpus) -> bool:
 
 
 @rule
-def page_written(changes: frozenset[DriverChange], cpus: Cpus, cpu: int) -> int:
-    """Whose page gets the vector of an IPI to a CPU: a CPU number, ``NULL`` for memory beyond all pages."""
+def cpu_of(cpus: Cpus, apic_id: int) -> int:
+    """The number of the CPU that has an APIC ID, ``NULL`` if none has."""
+    for number, found in enumerate(ids(cpus)):
+        if found == apic_id:
+            return number
+    return NULL
+
+
+@rule
+def page_of(changes: frozenset[DriverChange], cpus: Cpus, apic_id: int) -> int:
+    """Whose page gets the vector of an IPI to an APIC ID: a CPU number, ``NULL`` for memory beyond all
+    pages."""
     if DriverChange.BY_CPU in changes:
-        return cpu
-    apic_id = ids(cpus)[cpu]
+        return cpu_of(cpus, apic_id)
     return apic_id if apic_id < CPUS else NULL
+
+
+@rule
+def page_written(changes: frozenset[DriverChange], cpus: Cpus, cpu: int) -> int:
+    """Whose page gets the vector of an IPI to one CPU."""
+    return page_of(changes, cpus, ids(cpus)[cpu])
 
 
 @record

@@ -32,4 +32,5 @@ def test_obligations_have_names_of_their_own() -> None:
         "secure-avic/integrity",
         "secure-avic/calls",
         "secure-avic/driver",
+        "secure-avic/ipis",
     }
