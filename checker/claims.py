@@ -121,11 +121,33 @@ def claims_of(model: str) -> tuple[Claim, ...]:
     return claims
 
 
+def has_claims(model: str) -> bool:
+    """Whether claims are registered for a model; if not, its obligations are all that is proved of it."""
+    return model in _names("claims")
+
+
+def provable() -> list[str]:
+    """The models with registered obligations, in order."""
+    return sorted(_names("obligations"))
+
+
 def obligations_of(model: str, kernel: Kernel, vcpus: int) -> list[Query]:
     """What else must be proved of a model (entry point group ``avicheck.obligations``): that its
-    hand-written rules and the lifted specification are equivalent."""
+    hand-written rules and the lifted specification are equivalent. ``InputError`` for a kernel that the
+    model does not describe."""
     found: list[Query] = _registered("obligations", model)(kernel, vcpus)
     return found
+
+
+def scope_of(model: str) -> str:
+    """Which cases the obligations of a model speak of: the first paragraph of their function's docstring."""
+    return " ".join((_registered("obligations", model).__doc__ or "").partition("\n\n")[0].split()).rstrip(
+        "."
+    )
+
+
+def _names(kind: str) -> set[str]:
+    return {entry.name for entry in entry_points(group=f"avicheck.{kind}")}
 
 
 def _registered(kind: str, model: str) -> Any:

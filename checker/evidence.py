@@ -11,11 +11,10 @@ from typing import Any, Final
 import jinja2
 
 from avicheck.checker.archive import specification_checksum, tool_version
-from avicheck.checker.assumptions import APIC_MAP
 from avicheck.checker.cases import case_text
-from avicheck.checker.check import DOMAIN, caller_text
+from avicheck.checker.check import caller_text
 from avicheck.checker.claims import Claim, smallest
-from avicheck.checker.proof import SOLVER, Proof
+from avicheck.checker.proof import SOLVER, Proof, fixes_of, limits
 from avicheck.checker.solve import solver_version
 from avicheck.checker.verdict import Verdict
 
@@ -80,8 +79,10 @@ A class holds if some vCPU diverges that is in no other class, on a request that
 
 ## Bounds and assumptions
 
-The numbers of vCPUs shown; {{ bounds }}.
+{{ bounds[0] | upper }}{{ bounds[1:] }}.
+{%- if assumptions %}
 A disabled vCPU is as good as none, so that a number of vCPUs includes all smaller ones.
+{%- endif %}
 {% for assumption in assumptions %}
 - {{ assumption.name }}: {{ assumption.sentence }} ({{ assumption.source }})
 {%- endfor %}
@@ -94,24 +95,25 @@ A disabled vCPU is as good as none, so that a number of vCPUs includes all small
 
 def markdown(model: str, proofs: Sequence[Proof], recheck: str | None) -> str:
     """The page."""
+    bounds, assumed = limits(model)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE).render(
         model=model,
-        proofs=[_proof(proof) for proof in proofs],
+        proofs=[_proof(model, proof) for proof in proofs],
         recheck=recheck,
-        bounds=DOMAIN,
-        assumptions=APIC_MAP,
+        bounds=bounds,
+        assumptions=assumed,
         tool=tool_version(),
         solvers=[solver_version(solver) for solver in (SOLVER, recheck) if solver],
         specification=specification_checksum(),
     )
 
 
-def _proof(proof: Proof) -> dict[str, Any]:
+def _proof(model: str, proof: Proof) -> dict[str, Any]:
     return {
         "kernel": proof.kernel.name,
         "verdict": proof.overall.value,
-        "fixes": sorted(fix.value for fix in proof.kernel.fixes),
+        "fixes": fixes_of(model, proof.kernel),
         "rows": [_row(proof, group) for group in proof.asked],
         "open": [name for group in proof.asked for name in _open(proof, group)],
         "counterexamples": list(_counterexamples(proof)),
@@ -123,7 +125,7 @@ def _row(proof: Proof, group: str) -> dict[str, Any]:
     return {
         "verdict": proof.verdict(group).value,
         "name": group,
-        "vcpus": proof.size(group),
+        "vcpus": proof.size(group) or "",
         "queries": len(proof.asked[group]),
         "confirmed": sum(item.confirmed for item in proof.of(group)),
         "sentence": proof.sentence(group),

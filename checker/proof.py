@@ -7,10 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from avicheck.checker.archive import Archive
-from avicheck.checker.check import select
-from avicheck.checker.claims import Claim, conclude, lifting_queries, obligations_of, queries
+from avicheck.checker.assumptions import APIC_MAP, Assumption
+from avicheck.checker.check import DOMAIN, select
+from avicheck.checker.claims import (
+    Claim,
+    conclude,
+    has_claims,
+    lifting_queries,
+    obligations_of,
+    queries,
+    scope_of,
+)
+from avicheck.checker.errors import InputError
 from avicheck.checker.progress import Progress
 from avicheck.checker.solve import Answer, Query, solve_all
+from avicheck.checker.systems import description, registered
 from avicheck.checker.verdict import Verdict, worst
 from avicheck.spec.kernels import Kernel
 
@@ -76,10 +87,10 @@ class Proof:
         claim = self.claim(group)
         return claim.sentence if claim else SENTENCES[group]
 
-    def size(self, group: str) -> int:
-        """At most so many vCPUs."""
+    def size(self, group: str) -> int | None:
+        """At most so many vCPUs; None where the obligations of a model without claims say it themselves."""
         claim = self.claim(group)
-        return claim.size(self.vcpus) if claim else self.vcpus
+        return claim.size(self.vcpus) if claim else self.vcpus if self.claims else None
 
     def verdict(self, group: str) -> Verdict:
         """What the answers of a group add up to. A rule that raises contradicts the lifted model, so
@@ -105,7 +116,10 @@ class Proof:
 
 def collect(model: str, kernel: Kernel, vcpus: int, names: Iterable[str]) -> Proof:
     """Everything that must be asked for one kernel; the claims alone if some are named."""
-    claims, asked = select(model, names, kernel), {}
+    claims = select(model, names, kernel) if has_claims(model) else []
+    if names and not claims:
+        raise InputError("--claim", "left out for a model without claims", "given", model)
+    asked = {}
     sizes = sorted({claim.size(vcpus) for claim in claims})
     with Progress(len(claims) + 2) as progress:
         for claim in claims:
@@ -115,8 +129,22 @@ def collect(model: str, kernel: Kernel, vcpus: int, names: Iterable[str]) -> Pro
             obligations = obligations_of(model, kernel, vcpus)
             asked[EQUIVALENCE] = list({query.name: query for query in obligations}.values())
             progress.step(f"making queries: {EQUIVALENCE}")
-        asked[LIFTING] = [query for size in sizes for query in lifting_queries(kernel, size)]
+        if claims:
+            asked[LIFTING] = [query for size in sizes for query in lifting_queries(kernel, size)]
     return Proof(kernel, vcpus, claims, asked)
+
+
+def limits(model: str) -> tuple[str, tuple[Assumption, ...]]:
+    """Which cases the proofs of a model speak of, and what they take for granted."""
+    if has_claims(model):
+        return f"the number of vCPUs shown; {DOMAIN}", APIC_MAP
+    return scope_of(model), ()
+
+
+def fixes_of(model: str, kernel: Kernel) -> list[str]:
+    """What a kernel contains, by upstream titles; of a concurrent model, what its description adds."""
+    options = description(model).kernels.get(kernel.name, ()) if model in registered() else ()
+    return sorted({str(fix.value) for fix in (*kernel.fixes, *options)})
 
 
 def take_over(proof: Proof, recheck: str | None, archive: Archive) -> None:

@@ -23,19 +23,18 @@ from avicheck.checker.archive import (
     specification_checksum,
     tool_version,
 )
-from avicheck.checker.assumptions import APIC_MAP
-from avicheck.checker.check import DOMAIN, WIDTH
-from avicheck.checker.errors import InputError
-from avicheck.checker.models import MODELS
+from avicheck.checker.check import WIDTH
+from avicheck.checker.claims import provable
+from avicheck.checker.errors import InputError, not_one_of
 from avicheck.checker.options import KernelName, Number, Word, json_option
-from avicheck.checker.proof import Evidence, Proof, collect, run, take_over
+from avicheck.checker.proof import Evidence, Proof, collect, fixes_of, limits, run, take_over
 from avicheck.checker.solve import Answer, solver_version
 from avicheck.checker.verdict import EXIT_INTERRUPTED, worst
 from avicheck.spec.kernels import KERNELS
 
 
 @click.command()
-@click.argument("model", type=Word(MODELS))
+@click.argument("model")
 @click.option(
     "--kernel", "kernels", type=KernelName(KERNELS), multiple=True, help="May be repeated.  [default: 6.19]"
 )
@@ -74,7 +73,7 @@ def prove(
     """Prove a model's claims at their full size.
 
     Besides the claims: that the hand-written rules and the lifted model are equivalent, and that
-    lifting left out no path.
+    lifting left out no path. Of a concurrent model these are all that is proved here.
 
     --archive keeps each query as a script of its own, with a manifest of answers, times, solver versions
     and checksums. DIR holds one run; of an earlier one, answers are taken over where script and solver
@@ -86,6 +85,8 @@ def prove(
 
     Example: avicheck prove apic-map --archive evidence --recheck bitwuzla
     """
+    if model not in provable():
+        raise not_one_of("model", provable(), model)
     if recheck is not None:
         require_solver(recheck)
     if report_file is not None:
@@ -135,15 +136,15 @@ def require_writable(file: Path) -> None:
 
 def manifest(model: str, proofs: Iterable[Proof]) -> Manifest:
     """The manifest of a run."""
-    proofs = list(proofs)
+    proofs, (bounds, assumed) = list(proofs), limits(model)
     return Manifest(
         FORMAT,
         tool_version(),
         specification_checksum(),
         model,
-        DOMAIN,
-        {assumption.name: assumption.sentence for assumption in APIC_MAP},
-        {proof.kernel.name: _kernel_json(proof) for proof in proofs},
+        bounds,
+        {assumption.name: assumption.sentence for assumption in assumed},
+        {proof.kernel.name: _kernel_json(model, proof) for proof in proofs},
         tuple(
             _entry(proof, group, item)
             for proof in proofs
@@ -173,9 +174,9 @@ def _reply(answer: Answer, reused: bool) -> Reply:
     return Reply(answer.status, version, round(answer.seconds, 3), answer.why, answer.values, reused)
 
 
-def _kernel_json(proof: Proof) -> dict[str, Any]:
+def _kernel_json(model: str, proof: Proof) -> dict[str, Any]:
     return {
-        "fixes": sorted(fix.value for fix in proof.kernel.fixes),
+        "fixes": fixes_of(model, proof.kernel),
         "verdict": proof.overall.value,
         "groups": {group: _group_json(proof, group) for group in proof.asked},
     }
@@ -214,9 +215,10 @@ def report(model: str, proofs: Sequence[Proof], recheck: str | None) -> str:
     for proof in proofs:
         lines += [f"{model} on kernel {proof.kernel.name}: {proof.overall.value}", ""]
         lines += [*_table(proof, recheck), "", *_open_lines(proof, recheck)]
+    bounds, assumed = limits(model)
     for text in (
-        f"Bounds: the number of vCPUs shown; {DOMAIN}.",
-        *(f"Assumed: {assumption.name}: {assumption.sentence}" for assumption in APIC_MAP),
+        f"Bounds: {bounds}.",
+        *(f"Assumed: {assumption.name}: {assumption.sentence}" for assumption in assumed),
     ):
         lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
@@ -228,7 +230,7 @@ def _table(proof: Proof, recheck: str | None) -> Iterator[str]:
     for group, found in groups:
         asked = len(proof.asked[group])
         rows.append(
-            (proof.verdict(group).value, group, str(proof.size(group)), *_counts(asked, found, recheck))
+            (proof.verdict(group).value, group, str(proof.size(group) or ""), *_counts(asked, found, recheck))
         )
     everything = [item for _, found in groups for item in found]
     asked = sum(map(len, proof.asked.values()))

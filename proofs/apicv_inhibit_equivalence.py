@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from avicheck.checker.errors import not_one_of
 from avicheck.checker.obligations import lifting_obligations
 from avicheck.checker.solve import Query
 from avicheck.checker.voices import Said, Subject, Voices, listen
@@ -104,7 +105,12 @@ def toggle_subject(kernel: Kernel) -> Subject:
 
 
 def obligations(kernel: Kernel, vcpus: int = VCPUS) -> list[Query]:
-    """Every obligation for one kernel, by its name in ``INHIBIT_KERNELS``, at most ``VCPUS`` vCPUs."""
+    """All masks of the thirteen reasons, ISR and IRR of 16 vectors, one vCPU; for the reasons of a VM at
+    rest at most 4 vCPUs with ids and registers at their full width.
+
+    ``InputError`` unless the kernel is one of ``INHIBIT_KERNELS``."""
+    if kernel.name not in INHIBIT_KERNELS:
+        raise not_one_of("--kernel", INHIBIT_KERNELS, kernel.name, "apicv-inhibit")
     described = INHIBIT_KERNELS[kernel.name]
     one, several = 1, min(vcpus, VCPUS)
     return [

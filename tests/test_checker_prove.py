@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
-from avicheck.checker import archive, claims, evidence, proof
+from avicheck.checker import archive, claims, evidence, proof, systems
 from avicheck.checker.check import WIDTH
 from avicheck.checker.cli import main
 from avicheck.checker.solve import Answer, Query, Status, ask, solve_all, solve_text, solver_version
@@ -22,6 +23,7 @@ from avicheck.checker.verdict import Verdict
 from avicheck.encodings import expr as ex
 from avicheck.spec import kernels
 from avicheck.spec.kernels import KERNELS
+from tests.registered_models import POINTS
 
 CLAIMS = ("--claim", "owned", "--claim", "one-owner")
 
@@ -350,3 +352,60 @@ def test_the_specification_has_a_checksum_of_its_contents(
     before = archive.specification_checksum()
     (tmp_path / "kernels.py").write_text("a = 2\n")
     assert archive.specification_checksum() != before
+
+
+# Models of which the obligations are all that is proved here.
+
+
+@pytest.fixture
+def _concurrent(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = "avicheck.proofs.apicv_inhibit_equivalence:obligations"
+    points = {"avicheck.obligations": [EntryPoint("apicv-inhibit", made, "avicheck.obligations")]}
+    monkeypatch.setattr(claims, "entry_points", lambda group: points.get(group, []))
+    monkeypatch.setattr(systems, "registered", lambda: POINTS)
+    monkeypatch.setattr(proof, "registered", lambda: POINTS)
+
+
+def prove_inhibit(*args: str) -> Result:
+    return CliRunner().invoke(main, ["prove", "apicv-inhibit", "--vcpus", "1", "--jobs", "1", *args])
+
+
+@pytest.mark.usefixtures("_concurrent")
+def test_obligations_of_a_concurrent_model_are_archived_and_confirmed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    result = prove_inhibit("--archive", str(tmp_path / "a"), "--recheck", "bitwuzla", "--report", str(page))
+    assert result.exit_code == Verdict.HOLDS.exit_code
+    told = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert {query["group"] for query in told["queries"]} == {"equivalence"}
+    assert {query["recheck"]["answer"] for query in told["queries"]} == {"unsat"}
+    assert told["kernels"]["6.19"]["groups"]["equivalence"]["vcpus"] is None
+    assert "KVM: VMX: Update SVI during runtime APICv activation" in told["kernels"]["6.19"]["fixes"]
+    assert told["bounds"].startswith("All masks of the thirteen reasons")
+    assert "The hand-written rules and the lifted specification say the same." in page.read_text()
+    assert "vCPU ids 0 to 4095" not in page.read_text() + result.stdout
+
+
+@pytest.mark.usefixtures("_concurrent")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["--kernel", "posted-2022-08"],
+            'apicv-inhibit: --kernel must be one of 6.1, 6.12, 6.16, 6.19, not "posted-2022-08"',
+        ),
+        (
+            ["--claim", "owned"],
+            "apicv-inhibit: --claim must be left out for a model without claims, not given",
+        ),
+    ],
+)
+def test_what_a_model_without_claims_does_not_have(args: list[str], message: str) -> None:
+    result = prove_inhibit(*args)
+    assert (result.exit_code, result.stderr) == (3, f"avicheck: {message}\n")
+
+
+@pytest.mark.usefixtures("_concurrent")
+def test_model_of_which_nothing_can_be_proved() -> None:
+    result = CliRunner().invoke(main, ["prove", "apicv-inhibit-tpr"])
+    assert result.exit_code == 3
+    assert result.stderr.startswith("avicheck: model must be one of apicv-inhibit, not ")

@@ -23,9 +23,11 @@ from avicheck.proofs.secure_avic_rules import (
     compare,
     listen,
     obligations,
+    of_kernel,
     unchanged,
 )
 from avicheck.spec import secure_avic_hardware as hardware
+from avicheck.spec.kernels import KERNELS
 from avicheck.spec.lang import enum_index, update
 from avicheck.spec.secure_avic import Hardware, Page, Vcpu, Vmcb, Vmsa
 
@@ -48,6 +50,11 @@ def test_both_sides_are_equal(name: str) -> None:
 @pytest.mark.parametrize("operation", CHANGED)
 def test_nothing_else_is_changed(operation: str) -> None:
     assert solve(unchanged(voices(), operation)).status == "unsat"
+
+
+def test_no_kernel_changes_what_is_asked() -> None:
+    asked = [[query.text for query in of_kernel(KERNELS[name], 1)] for name in ("6.1", "6.19")]
+    assert asked == [[query.text for query in obligations()]] * 2
 
 
 def test_every_value_is_an_obligation() -> None:
