@@ -33,6 +33,7 @@ from avicheck.spec.secure_avic import (
 from avicheck.spec.secure_avic_asked import ARRIVAL, SECURE_AVIC
 from avicheck.spec.secure_avic_move import MOVE_MODEL, MoveChange
 from avicheck.spec.secure_avic_nmi import NMI_MODEL, AllowedNmi, Complete, NmiChange
+from avicheck.spec.secure_avic_page import PAGE_MODEL, PageChange, PageFault, Rmp, Zaps
 from avicheck.spec.secure_avic_run import (
     SENDER,
     Change,
@@ -101,6 +102,10 @@ LEVELS: Final = {Traffic.LEVEL_ONE, Traffic.LEVEL_TWO}
 NOTICES: Final = {*LEVELS, Tmr.TMR_IS_RIGHT}
 WITHDRAWN: Final = {*NOTICES, Traffic.WITHDRAWN}
 REPORTED: Final = {ExitIntInfo.REPORTED}
+LARGE: Final = {Rmp.LARGE_ENTRY}
+ZAPPED: Final = {Zaps.ZAPPED}
+AT_ENTRY: Final = PageChange.MAPPED_AT_ENTRY
+KEPT: Final = PageChange.KEPT_MAPPED
 ONCE: Final = Traffic.ONCE
 TSO: Final[MemoryModel] = "tso"
 
@@ -201,7 +206,20 @@ OTHER_CLAIMS: Final = (
 )
 """Destroyed vCPUs, NMIs, moved vectors."""
 
-CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS)
+PAGE_CLAIMS: Final = (
+    holds("SAV-C15 with 4 KiB pages, no zaps", "page-is-mapped", (), model=PAGE_MODEL),
+    fails("F-ZAP: SAV-C15", "page-is-mapped", LARGE, model=PAGE_MODEL),
+    holds("F-ZAP with mapped-at-entry", "page-is-mapped", {*LARGE, AT_ENTRY}, model=PAGE_MODEL),
+    fails("SAV-C15 while KVM zaps", "page-is-mapped", ZAPPED, model=PAGE_MODEL),
+    fails("SAV-C15 with mapped-at-entry", "page-is-mapped", {*ZAPPED, AT_ENTRY}, model=PAGE_MODEL),
+    holds("SAV-C15 with kept-mapped", "page-is-mapped", {*LARGE, *ZAPPED, KEPT}, model=PAGE_MODEL),
+    holds("P-S8", "page-is-known", {*LARGE, *ZAPPED}, model=PAGE_MODEL),
+    fails("P-S8 if enabled first", "page-is-known", {PageFault.ENABLES_FIRST}, model=PAGE_MODEL),
+    fails("P-S8 if unregistered first", "page-is-known", {PageFault.UNREGISTERS_FIRST}, model=PAGE_MODEL),
+)
+"""The backing page, from set-up to kexec."""
+
+CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS, *PAGE_CLAIMS)
 
 
 def obligations() -> list[Query]:
