@@ -40,6 +40,7 @@ _MAP_NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0
 _SMALL: Final = 1 << 20
 _MAX_STATES: Final = (1 << 32) - 2
 _SOON, _RARELY = 4, 64
+_FIRST_BITS: Final = 16  # a table of 4 MiB
 _EVERY: Final = (1 << 63) - 1
 _POINTER: Final = ctypes.c_void_p
 _NUMBER: Final = ctypes.c_int64
@@ -130,8 +131,8 @@ class Compiled:
     ) -> None:
         system, self._layout, self._expressions = searched.system, searched.layout, expressions
         self._form = form = shape(self._layout)
-        model, parts = model_text(system, self._layout, expressions, searched.symmetry)
-        search = search_text(form, parts, len(system.transitions), searched.symmetry is not None)
+        model = model_text(system, self._layout, expressions, searched.symmetry)
+        search = search_text(form, searched.symmetry is not None)
         self._several, self._pace = _processors() > 1, _Pace()
         self._code = _Code(search, model, self._several)
         self._state_bytes = form.words * 8
@@ -149,7 +150,8 @@ class Compiled:
         self._context = context = _Context.from_address(self._reserve("context", size))
         context.states = self._reserve("states", self._capacity * self._state_bytes)
         context.parents = self._reserve("parents", self._capacity * _LINK)
-        context.batches = self._reserve("batches", RING * batch_bytes(form, len(system.transitions)))
+        context.size = batch_bytes(form, len(system.transitions))
+        context.batches = self._reserve("batches", RING * context.size)
         context.ends = self._reserve("ends", RING * 8)
         context.nexts = self._reserve("nexts", RING * 8)
         context.fired = self._reserve("fired", len(system.transitions) * 8)
@@ -167,7 +169,8 @@ class Compiled:
         self._asked = (ctypes.c_int8 * len(expressions)).from_address(context.asked)
         self.asked = [True] * len(expressions)
         self._bits = 0
-        if not self._refill(max(form.least, min(form.most, self._bits_for(count)))):
+        bits = max(self._bits_for(count), _FIRST_BITS if self._affords(_FIRST_BITS) else 0)
+        if not self._refill(max(form.least, min(form.most, bits))):
             raise MemoryError("not enough for the states that are known")
 
     def _reserve(self, name: str, size: int) -> int:

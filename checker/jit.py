@@ -18,43 +18,22 @@ def compiled(text: str, signatures: Signatures, *more: str) -> tuple[Mapping[str
     """The functions of a module, and what keeps them alive. It may call those of ``more`` modules and the
     other way round; functions that are ``alwaysinline`` are inlined within a module. Machine code is kept
     for the next time."""
-    return _linked((text, *more), signatures, fast=True)
+    return _linked([_fast_code(each) for each in (text, *more)], signatures)
 
 
 def soon_compiled(text: str, signatures: Signatures, *more: str) -> tuple[Mapping[str, Any], object, bool]:
-    """As ``compiled``, but where no machine code was kept, with some that is sooner there and slower: the
-    last result tells whether it is fast."""
-    _initialize()
-    texts = (text, *more)
-    fast = all(cache.get(_KIND, _key(each)) is not None for each in texts)
-    return *_linked(texts, signatures, fast), fast
+    """As ``compiled``, but with ``more`` modules whose code is sooner there and slower, if none was kept: the
+    last result tells whether all of it is fast."""
+    kept = [cache.get(_KIND, _key(each)) for each in more]
+    codes = [_fast_code(text), *(code or _code(each, 0) for code, each in zip(kept, more, strict=True))]
+    return *_linked(codes, signatures), None not in kept
 
 
-def _initialize() -> None:
+def _linked(codes: Iterable[bytes], signatures: Signatures) -> tuple[Mapping[str, Any], object]:
     from llvmlite import binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-
-
-def _linked(texts: Iterable[str], signatures: Signatures, fast: bool) -> tuple[Mapping[str, Any], object]:
-    from llvmlite import binding as llvm
-
-    _initialize()
-    target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
-        opt=2 if fast else 0,
-        jit=True,
-        codemodel="jitdefault",
-    )
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
-    for text in texts:
-        code = cache.get(_KIND, _key(text))
-        if code is None:
-            code = _machine_code(text, target)
-            if fast:
-                cache.put(_KIND, _key(text), code)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(2))
+    for code in codes:
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     functions = {
@@ -64,6 +43,21 @@ def _linked(texts: Iterable[str], signatures: Signatures, fast: bool) -> tuple[M
     return functions, engine
 
 
+def _target(level: int) -> Any:
+    """This machine, to be written for with so much effort."""
+    from llvmlite import binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=level,
+        jit=True,
+        codemodel="jitdefault",
+    )
+
+
 def _key(text: str) -> str:
     from llvmlite import binding as llvm
 
@@ -71,11 +65,20 @@ def _key(text: str) -> str:
     return cache.key_of((text, *host))
 
 
-def _machine_code(text: str, target: Any) -> bytes:
+def _fast_code(text: str) -> bytes:
+    """A module as an object file, kept."""
+    code = cache.get(_KIND, _key(text))
+    if code is None:
+        code = _code(text, 2)
+        cache.put(_KIND, _key(text), code)
+    return code
+
+
+def _code(text: str, level: int) -> bytes:
     """A module as an object file."""
     from llvmlite import binding as llvm
 
-    module = llvm.parse_assembly(text)
+    target, module = _target(level), llvm.parse_assembly(text)
     module.verify()
     builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options())
     passes = llvm.create_new_module_pass_manager()

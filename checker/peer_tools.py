@@ -1,4 +1,4 @@
-"""Other model checkers, each run on an exported system: SPIN, Rumur and TLC.
+"""Model checkers as programs, each run on an exported system: SPIN, Rumur, TLC, and our own.
 
 Each works in a temporary directory of its own. What it prints is read for the number of
 states and transitions, whether a property is broken, and after how many steps.
@@ -6,11 +6,14 @@ states and transitions, whether a property is broken, and after how many steps.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +24,7 @@ from xml.etree import ElementTree
 
 from avicheck.encodings import to_murphi, to_promela, to_tla
 from avicheck.encodings.expr import TRUE
+from avicheck.encodings.persist import dumped
 from avicheck.encodings.transition import TransitionSystem
 from avicheck.encodings.writing import ExportError, distinct_initial, hull
 
@@ -71,21 +75,25 @@ class NoAnswer(Exception):
 
 
 class _Shell:
-    """Runs commands in a directory until a time limit that they share."""
+    """Runs commands in a directory until a time limit that they share. The time runs from the first one."""
 
     def __init__(self, folder: Path, limit: float) -> None:
-        self.folder, self._limit, self._start = folder, limit, time.perf_counter()
+        self.folder, self._limit, self._start = folder, limit, math.inf
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self._start
+        return max(0.0, time.perf_counter() - self._start)
 
-    def run(self, *command: str, fails: bool = False) -> str:
-        """What a command prints; ``NoAnswer`` if it runs too long, or fails unless it may."""
+    def run(self, *command: str, fails: bool = False, cache: Path | None = None) -> str:
+        """What a command prints; ``NoAnswer`` if it runs too long, or fails unless it may. ``cache`` is where
+        it may keep something."""
+        kept = {} if cache is None else {"XDG_CACHE_HOME": str(cache)}
+        self._start = min(self._start, time.perf_counter())
         try:
             result = subprocess.run(
                 command,
                 cwd=self.folder,
+                env={**os.environ, **kept},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -135,9 +143,37 @@ def _number(pattern: str, output: str, tool: str) -> int:
     return int(match[1].replace(",", ""))
 
 
+# Our own explicit engine, as a program like the others.
+
+_OURS: Final = """
+import json, sys
+from pathlib import Path
+from avicheck.checker.explore import explore
+from avicheck.encodings.persist import loaded
+
+found = explore(loaded(Path("model.json").read_bytes()))
+depths = [len(each.run.fired) for each in found.results if each.run is not None]
+print(json.dumps([found.stopped, found.states, found.transitions, min(depths, default=None)]))
+"""
+
+
+def _avicheck(question: Question, shell: _Shell) -> _Findings:
+    """In a process of its own, with nothing kept from runs before."""
+    (shell.folder / "model.json").write_bytes(dumped(question.system))
+    output = shell.run(sys.executable, "-c", _OURS, cache=shell.folder)
+    stopped, states, transitions, depth = json.loads(output)
+    if depth is not None:
+        return True, None, None, depth
+    if stopped is not None:
+        raise NoAnswer(f"the search ended early: {stopped}")
+    return False, states, transitions, None
+
+
 # SPIN.
 
 _SPIN_LEVELS: Final = ((1_000_000, "-O0"), (3_000_000, "-O1"))
+_SPIN_CORES_FROM: Final = 5_000_000
+"""States from which on two cores pay."""
 _VECTOR_DEFAULT: Final = 1024
 
 
@@ -147,7 +183,10 @@ def _spin(question: Question, shell: _Shell) -> _Findings:
     shell.run("spin", "-a", "model.pml")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10 >> 20
     options = ["-DSAFETY", "-DNOREDUCE", "-DNOBOUNDCHECK", f"-DMEMLIM={memory}"]
-    options += ["-DBFS"] if question.shortest else []
+    if question.shortest:
+        options.append("-DBFS")
+    elif question.states >= _SPIN_CORES_FROM:
+        options.append("-DNCORE=2")
     vector = 8 * len(question.system.variables) + 64
     options += [f"-DVECTORSZ={vector}"] if vector > _VECTOR_DEFAULT else []
     shell.run("gcc", "-w", _level(question.states, _SPIN_LEVELS, "-O2"), *options, "-o", "pan", "pan.c")
@@ -248,6 +287,7 @@ def read_tlc(output: str, initial: int) -> tuple[bool, int | None, int | None, i
 
 # All.
 
+AVICHECK: Final = Tool("avicheck", (), _asking("avicheck", _avicheck))
 SPIN: Final = Tool("SPIN", ("spin", "gcc"), _asking("SPIN", _spin))
 RUMUR: Final = Tool("Rumur", ("rumur", "gcc"), _asking("Rumur", _rumur))
 

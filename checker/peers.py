@@ -18,7 +18,7 @@ import click
 from avicheck.checker.engine import DEADLOCK_FREE, EngineResult
 from avicheck.checker.errors import InputError
 from avicheck.checker.options import Number, json_option
-from avicheck.checker.peer_tools import RUMUR, SPIN, Answer, Question, Tool, tlc
+from avicheck.checker.peer_tools import AVICHECK, RUMUR, SPIN, Answer, Question, Tool, tlc
 from avicheck.checker.systems import Instance, instance_options
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import TRUE
@@ -97,15 +97,15 @@ def peers(instance: Instance, jar: Path | None, timeout: int, json_: bool) -> in
 
     Each gets the model in its own language. All must find the same number of states and transitions, the
     same verdicts, and counterexamples as short as ours; a contradiction is a tool error. Seconds are
-    those of one run side by side: all that a peer takes, compilation included, and our engine without
-    Python's start. Tools that are not installed are left out (Debian packages: spin, rumur, gcc).
+    those of one run side by side, start and compilation included; nobody pays for the export, nor uses
+    anything from runs before. Tools that are not installed are left out (Debian packages: spin, rumur, gcc).
 
     Example: avicheck peers apic-map-life --scope vcpus=2
     """
     if jar is not None and not jar.is_file():
         raise InputError("--tlc", "a jar file", str(jar))
     tools = [SPIN, RUMUR, *([] if jar is None else [tlc(jar)])]
-    comparison = compare(instance.system, explicit, tools, float(timeout))
+    comparison = compare(instance.system, explicit, tools, float(timeout), ours=AVICHECK)
     click.echo(json.dumps(as_json(comparison), indent=2) if json_ else as_text(comparison))
     return comparison.verdict.exit_code
 
@@ -117,8 +117,15 @@ def explicit(system: TransitionSystem, everything: bool) -> Sequence[EngineResul
     return explore(system, stop="never" if everything else "first").results
 
 
-def compare(system: TransitionSystem, engine: Engine, tools: Iterable[Tool], limit: float) -> Comparison:
-    """Ask our engine and the tools, each question within ``limit`` seconds a tool."""
+def compare(
+    system: TransitionSystem,
+    engine: Engine,
+    tools: Iterable[Tool],
+    limit: float,
+    ours: Tool | None = None,
+) -> Comparison:
+    """Ask our engine (or ``ours``, once the engine has told what to ask) and the tools, each question within
+    ``limit`` seconds a tool."""
     tools = list(tools)
     missing = {tool.name: tool.missing for tool in tools if tool.missing}
     present = [tool for tool in tools if tool.name not in missing]
@@ -129,7 +136,13 @@ def compare(system: TransitionSystem, engine: Engine, tools: Iterable[Tool], lim
     return Comparison(
         system.name,
         tuple(
-            Round(question.name, (_ours(engine, question), *(tool.ask(question, limit) for tool in present)))
+            Round(
+                question.name,
+                (
+                    _ours(engine, question) if ours is None else ours.ask(question, limit),
+                    *(tool.ask(question, limit) for tool in present),
+                ),
+            )
             for question in questions(system, found, states)
         ),
         tuple(f"{name}: {', '.join(programs)} not installed" for name, programs in missing.items()),

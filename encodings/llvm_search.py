@@ -37,9 +37,9 @@ CONTEXT: Final = (
     "room",  # how many states may be known before a batch is taken
     "stop",  # not 0: produce no more
     "alarm",  # the number of a new state in which an expression holds, or -1
+    "size",  # of a batch, in bytes
     "unused1",
     "unused2",
-    "unused3",
     # what the producer changes
     "ahead",  # the first state that is not expanded yet
     "produced",  # how many batches are
@@ -48,7 +48,7 @@ CONTEXT: Final = (
     "stuck",  # the first state without successors that has not ended, or -1
     "fault",  # a transition's position plus one
     "faulty",  # and the state from which it leads beyond a variable's bounds
-    "unused4",
+    "unused3",
     # what the consumer changes
     "consumed",  # how many batches are
     "next",  # the first state whose successors are not all known
@@ -85,22 +85,36 @@ def model_text(
     layout: Layout,
     expressions: Sequence[Expr],
     symmetry: Canonical | None = None,
-) -> tuple[str, list[str]]:
-    """A module with what a search has to know of a system, and the names of the parts of its successor
-    function. Under a symmetry ``canonical`` is part of it."""
+) -> str:
+    """A module with what a search has to know of a system: its successor function ``expand``, ``ended`` and
+    ``select``, and under a symmetry ``canonical``."""
     expand, parts = expand_text(system, layout)
     texts = [
         expand,
+        _together(parts),
         ended_text(system, layout),
         select_text(expressions, layout),
         *([] if symmetry is None else [canonical_text(symmetry, layout)]),
     ]
-    return "\n".join(texts).replace("define internal ", "define "), parts
+    return "\n".join(texts).replace("define internal ", "define ")
 
 
-def search_text(form: Shape, parts: Sequence[str], transitions: int, symmetry: bool) -> str:
-    """A module that searches by the functions of a ``model_text`` with these parts and so many transitions.
-    Its functions take a context; under a symmetry all states are representatives of their orbits:
+def _together(parts: Sequence[str]) -> str:
+    """The successor function, of its parts."""
+    calls = "\n".join(
+        f"  %out{k + 1} = call ptr @{part}(ptr %state, ptr %out{k}, i64 %number, ptr %fired, ptr %fault)"
+        for k, part in enumerate(parts)
+    )
+    return f"""
+define ptr @expand(ptr %state, ptr %out0, i64 %number, ptr %fired, ptr %fault) {{
+{calls}
+  ret ptr %out{len(parts)}
+}}"""
+
+
+def search_text(form: Shape, symmetry: bool) -> str:
+    """A module that searches by the functions of a ``model_text``. Its functions take a context; under a
+    symmetry all states are representatives of their orbits:
 
     * ``produce``: expand states from ``ahead`` to ``end``, into so many batches at most; return early if
       told to ``stop``, or at a fault
@@ -112,17 +126,16 @@ def search_text(form: Shape, parts: Sequence[str], transitions: int, symmetry: b
       asked for holds; ``count`` if there is none
 
     and the table's ``spread``."""
-    size = batch_bytes(form, transitions)
     return "\n".join(
         [
-            *(f"declare ptr @{part}(ptr, ptr, i64, ptr, ptr)" for part in parts),
+            "declare ptr @expand(ptr, ptr, i64, ptr, ptr)",
             "declare i1 @ended(ptr)",
             "declare i1 @select(ptr, ptr)",
             *(["declare void @canonical(ptr)"] if symmetry else []),
             _idle(),
             table_text(form),
-            _produce(form, parts, size, symmetry),
-            _consume(form, size),
+            _produce(form, symmetry),
+            _consume(form),
             _SEARCH,
             _fill(form),
             _scan(form),
@@ -168,18 +181,12 @@ def _get(*names: str) -> str:
     return "\n".join(lines)
 
 
-def _produce(form: Shape, parts: Sequence[str], size: int, symmetry: bool) -> str:
+def _produce(form: Shape, symmetry: bool) -> str:
     record = record_bytes(form)
-    calls = ["  %out0 = getelementptr i8, ptr %out, i64 0"]
-    for k, part in enumerate(parts):
-        arguments = f"ptr %state, ptr %out{k}, i64 %i, ptr %fired, ptr %fault.p"
-        calls.append(f"  %out{k + 1} = call ptr @{part}({arguments})")
-    expand = "\n".join(calls)
-    last = f"%out{len(parts)}"
     return f"""
 define void @produce(ptr %ctx, i64 %most) {{
 entry:
-{_get("states", "table", "batches", "ends", "nexts", "fired", "end", "shift")}
+{_get("states", "table", "batches", "size", "ends", "nexts", "fired", "end", "shift")}
 {_places("stop", "ahead", "produced", "over", "widest", "stuck", "fault", "consumed")}
   br label %more
 more:
@@ -209,27 +216,27 @@ yield:
   br label %wait
 begin:
   %slot = and i64 %k, {RING - 1}
-  %offset = mul i64 %slot, {size}
+  %offset = mul i64 %slot, %size
   %batch = getelementptr i8, ptr %batches, i64 %offset
   %full = getelementptr i8, ptr %batch, i64 {BATCH * record}
   br label %expand
 expand:
   %i = phi i64 [%first, %begin], [%i.next, %expanded]
-  %out = phi ptr [%batch, %begin], [{last}, %expanded]
+  %out = phi ptr [%batch, %begin], [%out.next, %expanded]
   %state.offset = mul i64 %i, {form.words}
   %state = getelementptr inbounds i64, ptr %states, i64 %state.offset
-{expand}
+  %out.next = call ptr @expand(ptr %state, ptr %out, i64 %i, ptr %fired, ptr %fault.p)
   %from.i = ptrtoint ptr %out to i64
-  %to.i = ptrtoint ptr {last} to i64
-  %size = sub i64 %to.i, %from.i
+  %to.i = ptrtoint ptr %out.next to i64
+  %length = sub i64 %to.i, %from.i
   %widest = load i64, ptr %widest.p
-  %wider = icmp ugt i64 %size, %widest
+  %wider = icmp ugt i64 %length, %widest
   br i1 %wider, label %widen, label %narrow
 widen:
-  store i64 %size, ptr %widest.p
+  store i64 %length, ptr %widest.p
   br label %narrow
 narrow:
-  %none = icmp eq i64 %size, 0
+  %none = icmp eq i64 %length, 0
   br i1 %none, label %dry, label %expanded
 dry:
   %fault.here = load i64, ptr %fault.p
@@ -246,12 +253,12 @@ deadlock:
 expanded:
   %i.next = add i64 %i, 1
   %i.left = icmp ult i64 %i.next, %end
-  %space = icmp ult ptr {last}, %full
+  %space = icmp ult ptr %out.next, %full
   %again = and i1 %i.left, %space
   br i1 %again, label %expand, label %hashing
 hashing:
   %far = icmp uge i64 %lead, {_LEAD}
-  %any = icmp ult ptr %batch, {last}
+  %any = icmp ult ptr %batch, %out.next
   br i1 %any, label %hash, label %publish
 hash:
   %h = phi ptr [%batch, %hashing], [%h.next, %hashed]
@@ -265,7 +272,7 @@ fetch:
   br label %hashed
 hashed:
   %h.next = getelementptr inbounds i8, ptr %h, i64 {record}
-  %h.more = icmp ult ptr %h.next, {last}
+  %h.more = icmp ult ptr %h.next, %out.next
   br i1 %h.more, label %hash, label %hashed.all
 hashed.all:
   br i1 %far, label %sift, label %publish
@@ -283,10 +290,10 @@ keep:
 sifted:
   %kept.next = phi ptr [%kept, %sift], [%kept.more, %keep]
   %r.next = getelementptr inbounds i8, ptr %r, i64 {record}
-  %r.more = icmp ult ptr %r.next, {last}
+  %r.more = icmp ult ptr %r.next, %out.next
   br i1 %r.more, label %sift, label %publish
 publish:
-  %until = phi ptr [{last}, %hashing], [{last}, %hashed.all], [%kept.next, %sifted]
+  %until = phi ptr [%out.next, %hashing], [%out.next, %hashed.all], [%kept.next, %sifted]
   %end.p2 = getelementptr inbounds ptr, ptr %ends, i64 %slot
   store ptr %until, ptr %end.p2
   %next.p2 = getelementptr inbounds i64, ptr %nexts, i64 %slot
@@ -315,12 +322,12 @@ def _copied(words: int, source: str, target: str) -> str:
     return "\n".join(lines)
 
 
-def _consume(form: Shape, size: int) -> str:
+def _consume(form: Shape) -> str:
     record = record_bytes(form)
     return f"""
 define void @consume(ptr %ctx) {{
 entry:
-{_get("states", "parents", "table", "batches", "ends", "nexts", "asked", "shift", "room")}
+{_get("states", "parents", "table", "batches", "size", "ends", "nexts", "asked", "shift", "room")}
 {_places("alarm", "produced", "over", "consumed", "next", "count", "todo", "crowded")}
   br label %look
 look:
@@ -346,7 +353,7 @@ begin:
   br i1 %roomy, label %take, label %return
 take:
   %slot = and i64 %k, {RING - 1}
-  %offset = mul i64 %slot, {size}
+  %offset = mul i64 %slot, %size
   %batch = getelementptr i8, ptr %batches, i64 %offset
   %end.p = getelementptr inbounds ptr, ptr %ends, i64 %slot
   %upto = load ptr, ptr %end.p

@@ -128,7 +128,7 @@ def four() -> int:
 def test_machine_code_is_kept_and_used_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert four() == 40
     assert len(list((home.parent / "machine-code").iterdir())) == 2
-    monkeypatch.setattr(jit, "_machine_code", None)
+    monkeypatch.setattr(jit, "_code", None)
     assert four() == 40
 
 
@@ -142,10 +142,10 @@ def test_machine_code_that_is_damaged_is_made_anew(home: Path) -> None:
 def test_code_that_is_soon_there_is_not_kept(home: Path) -> None:
     import ctypes
 
-    types = {"twice": (ctypes.c_int64, ctypes.c_int64)}
-    functions, _engine, fast = jit.soon_compiled(TWICE, types)
-    assert (functions["twice"](4), fast) == (8, False)
-    assert not (home.parent / "machine-code").exists()
-    jit.compiled(TWICE, types)
-    functions, _engine, fast = jit.soon_compiled(TWICE, types)
-    assert (functions["twice"](4), fast) == (8, True)
+    types = {"four": (ctypes.c_int64, ctypes.c_int64)}
+    functions, _engine, fast = jit.soon_compiled(FOUR_TIMES, types, TWICE)
+    assert (functions["four"](4), fast) == (16, False)
+    assert len(list((home.parent / "machine-code").iterdir())) == 1
+    assert four() == 40
+    functions, _engine, fast = jit.soon_compiled(FOUR_TIMES, types, TWICE)
+    assert (functions["four"](4), fast) == (16, True)

@@ -34,6 +34,12 @@ def test_the_widths_are_those_of_the_three_tables() -> None:
     assert [(form.compact, form.slot) for form in forms] == [(True, 4), (True, 8), (False, 8)]
 
 
+@pytest.fixture(autouse=True)
+def small_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that even these systems make it grow."""
+    monkeypatch.setattr(explore_compiled, "_FIRST_BITS", 0)
+
+
 @cache
 def one_thread(bits: int) -> tuple[Exploration, Snapshot]:
     """All states, by one thread."""
