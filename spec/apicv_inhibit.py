@@ -6,6 +6,7 @@ mask with a bit for each member of ``Reason``, as in ``kvm->arch.apicv_inhibit_r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated, Final, TypeAlias
 
@@ -437,3 +438,8 @@ INHIBIT_KERNELS: Final = {
     name: Kernel(name, frozenset({*KERNELS[name].fixes, *_OLD, *added})) for name, added in _ADDED.items()
 }
 """Every kernel whose inhibition this specification describes, oldest first."""
+
+
+def kernels_with(fixes: Iterable[InhibitFix]) -> dict[str, frozenset[Enum]]:
+    """Which of these each kernel has, for a model on which no others bear."""
+    return {name: frozenset(kernel.fixes & set(fixes)) for name, kernel in INHIBIT_KERNELS.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix
+from avicheck.spec.apicv_inhibit import InhibitFix, kernels_with
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Scope
@@ -320,6 +320,9 @@ L2_PAGE: Final = Model(
     ),
 )
 
+FIXES: Final = (InhibitFix.SVI_ON_ENABLE,)
+"""The fixes that bear on this model."""
+
 _SINCE: Final = {
     "6.1": set(),
     "6.12": {L2Fix.DEFER_SVI},
@@ -336,11 +339,8 @@ DESCRIPTION: Final = Description(
         "the reason that the RFC of 2023-08-07 adds, and the fix that was merged instead",
     ),
     {},
-    {
-        name: frozenset({*(kernel.fixes & set(InhibitFix)), *_SINCE[name]})
-        for name, kernel in INHIBIT_KERNELS.items()
-    },
+    {name: fixes | _SINCE[name] for name, fixes in kernels_with(FIXES).items()},
     "6.19",
-    (InhibitFix, L2Fix, L2Fault),
+    (FIXES, L2Fix, L2Fault),
     (Assumption(Lift, "asked in issue 5"),),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix, Vendor
+from avicheck.spec.apicv_inhibit import InhibitFix, Vendor, kernels_with
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Scope
@@ -213,6 +213,14 @@ NESTED: Final = Model(
     ),
 )
 
+FIXES: Final = (
+    InhibitFix.DEFER_IN_L2,
+    InhibitFix.REFRESH_AT_VMEXIT,
+    InhibitFix.REFRESH_IN_LEAVE_NESTED,
+    InhibitFix.INHIBIT_AT_RESTORE,
+)
+"""The fixes that bear on this model."""
+
 DESCRIPTION: Final = Description(
     NESTED,
     "APICv and AVIC switched while a vCPU goes to L2 and back.",
@@ -221,8 +229,8 @@ DESCRIPTION: Final = Description(
         "vmcs01's controls on Intel, the vCPU's own inhibition on AMD",
     ),
     {},
-    {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
+    kernels_with(FIXES),
     "6.19",
-    (InhibitFix, NestedFault),
+    (FIXES, NestedFault),
     (Assumption(Vendor, "not open: which of the two machines is meant"),),
 )

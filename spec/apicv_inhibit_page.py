@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Annotated, Final
 
 from avicheck.spec.apic import ApicMode
-from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix
+from avicheck.spec.apicv_inhibit import InhibitFix, kernels_with
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Assumption, Description, Size
 from avicheck.spec.lang import Scope, SizedBy
@@ -284,6 +284,14 @@ PAGE: Final = Model(
     ),
 )
 
+FIXES: Final = (
+    InhibitFix.INHIBIT_MEMSLOT,
+    InhibitFix.BLOCK_FAULTS_IN_ZAP,
+    InhibitFix.FLUSH_ON_ENABLE,
+    InhibitFix.FLUSH_ON_X2AVIC,
+)
+"""The fixes that bear on this model."""
+
 DESCRIPTION: Final = Description(
     PAGE,
     "The APIC page while AVIC is switched and APICs change their mode.",
@@ -292,9 +300,9 @@ DESCRIPTION: Final = Description(
         "APICs that are disabled, in xAPIC and in x2APIC mode",
     ),
     {"vcpus": Size(2, most=3)},
-    {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
+    kernels_with(FIXES),
     "6.19",
-    (InhibitFix, PageFault),
+    (FIXES, PageFault),
     (Assumption(Hardware, "both are sold"),),
     interchangeable=("vcpus",),
 )

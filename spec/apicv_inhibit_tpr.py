@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix
+from avicheck.spec.apicv_inhibit import InhibitFix, kernels_with
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Description
 from avicheck.spec.lang import Scope
@@ -176,18 +176,17 @@ TPR: Final = Model(
     ),
 )
 
-_KERNELS: Final = {
-    name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()
-}
+TPR_FIXES: Final = (InhibitFix.SYNC_V_TPR, InhibitFix.CR8_INTERCEPT_ON_TOGGLE)
+TPR_FAULTS: Final = (TprFault.NO_SYNC_TO_VMCB, TprFault.NO_SYNC_TO_PAGE, TprFault.INTERCEPT_AT_INIT)
 
 TPR_DESCRIPTION: Final = Description(
     TPR,
     "TPR in the APIC page and in the VMCB while AVIC is switched.",
     ("writes of CR8 and of the register, KVM_SET_LAPIC, INIT, the CR8 intercept",),
     {},
-    _KERNELS,
+    kernels_with(TPR_FIXES),
     "6.19",
-    (InhibitFix, TprFault),
+    (TPR_FIXES, TPR_FAULTS),
 )
 
 
@@ -309,12 +308,15 @@ THRESHOLD: Final = Model(
     ),
 )
 
+THRESHOLD_FIXES: Final = (InhibitFix.CR8_INTERCEPT_ON_PPR,)
+THRESHOLD_FAULTS: Final = (TprFault.NO_THRESHOLD, TprFault.ANY_THRESHOLD)
+
 THRESHOLD_DESCRIPTION: Final = Description(
     THRESHOLD,
     "TPR_THRESHOLD while APICv is off.",
     ("writes of TPR in the shadow, the threshold, its check at VM entry",),
     {},
-    _KERNELS,
+    kernels_with(THRESHOLD_FIXES),
     "6.19",
-    (InhibitFix, TprFault),
+    (THRESHOLD_FIXES, THRESHOLD_FAULTS),
 )

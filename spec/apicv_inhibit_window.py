@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Final, TypeAlias
 
-from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix
+from avicheck.spec.apicv_inhibit import InhibitFix, kernels_with
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Description, Size
 from avicheck.spec.lang import Range, Scope, SizedBy
@@ -299,6 +299,9 @@ WINDOW: Final = Model(
     ),
 )
 
+FIXES: Final = (InhibitFix.COUNT_WINDOWS,)
+"""The fixes that bear on this model."""
+
 DESCRIPTION: Final = Description(
     WINDOW,
     "Interrupt windows for ExtINTs, for which AVIC is switched off VM-wide.",
@@ -307,8 +310,8 @@ DESCRIPTION: Final = Description(
         "one bit for all of them, or a count",
     ),
     {"vcpus": Size(2, most=3)},
-    {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
+    kernels_with(FIXES),
     "6.19",
-    (InhibitFix, WindowFault),
+    (FIXES, WindowFault),
     interchangeable=("vcpus",),
 )

@@ -54,8 +54,8 @@ class Assumption:
 @dataclass(frozen=True)
 class Description:
     """A concurrent model and what may be chosen about it. ``kernels`` gives the options that each kernel
-    has, oldest first; ``kernel`` is the default. ``switches`` are the enumerations whose members may be
-    switched on and off one by one: fixes, what userspace configured, planted faults. ``interchangeable``
+    has, oldest first; ``kernel`` is the default. ``switches`` are enumerations, or members of one, that may
+    be switched on and off one by one: fixes, what userspace configured, planted faults. ``interchangeable``
     names the sizes whose instances the model does not tell apart."""
 
     model: Model[Any]
@@ -64,7 +64,7 @@ class Description:
     scope: Mapping[str, Size]
     kernels: Mapping[str, frozenset[Enum]]
     kernel: str
-    switches: tuple[type[Enum], ...] = ()
+    switches: tuple[Iterable[Enum], ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     interchangeable: tuple[str, ...] = ()
 

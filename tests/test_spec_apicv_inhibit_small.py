@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from itertools import product
 from typing import Any, TypeAlias
 
 import pytest
@@ -305,3 +306,29 @@ def test_every_property_has_a_situation_and_a_mutant(described: Description) -> 
     unanswered = {("apicv-inhibit-window", "toggling-ends")}
     assert asked(described) <= reached
     assert asked(described) <= planted | missing | bugs | unanswered
+
+
+def differs(described: Description, switch: Enum, assumed: frozenset[Enum]) -> bool:
+    """Whether a switch changes what a model does, with every other fix in and no other fault."""
+    faults = {CreationFault, NestedFault, PageFault, L2Fault, WindowFault, TprFault}
+    fixes = {option for option in described.switchable.values() if type(option) not in faults}
+    scope = {name: size.usual for name, size in described.scope.items()}
+    systems = (
+        encode(Machine(described.model, scope, "sc", options | assumed)).system
+        for options in (fixes | {switch}, fixes - {switch})
+    )
+    before, after = ([(step.guard, step.updates) for step in system.transitions] for system in systems)
+    return before != after
+
+
+@pytest.mark.parametrize("described", MODELS, ids=[described.model.name for described in MODELS])
+def test_every_switch_bears_on_its_model(described: Description) -> None:
+    """Else a fix would seem not to matter that a model knows nothing of."""
+    alternatives = [list(assumption.alternatives) for assumption in described.assumptions]
+    assumed = [frozenset(chosen) for chosen in product(*alternatives)]
+    idle = {
+        switch
+        for switch in described.switchable.values()
+        if not any(differs(described, switch, each) for each in assumed)
+    }
+    assert idle == set()
