@@ -19,6 +19,7 @@ from avicheck.checker.verdict import Verdict
 from avicheck.encodings.machine import machine
 from avicheck.proofs.secure_avic_calls import CALLS
 from avicheck.proofs.secure_avic_driver import DRIVER
+from avicheck.proofs.secure_avic_inject import INJECTION, SAMPLING
 from avicheck.proofs.secure_avic_integrity import INTEGRITY
 from avicheck.proofs.secure_avic_ipis import IPIS as IPI_THEOREMS
 from avicheck.proofs.secure_avic_rules import obligations as rule_obligations
@@ -37,6 +38,7 @@ from avicheck.spec.secure_avic_page import PAGE_MODEL, PageChange, PageFault, Rm
 from avicheck.spec.secure_avic_run import (
     SENDER,
     Change,
+    CleanBits,
     EntryFence,
     Fault,
     Gate,
@@ -106,6 +108,7 @@ LARGE: Final = {Rmp.LARGE_ENTRY}
 ZAPPED: Final = {Zaps.ZAPPED}
 AT_ENTRY: Final = PageChange.MAPPED_AT_ENTRY
 KEPT: Final = PageChange.KEPT_MAPPED
+MARKED: Final = Change.MARKED_DIRTY
 ONCE: Final = Traffic.ONCE
 TSO: Final[MemoryModel] = "tso"
 
@@ -147,6 +150,8 @@ DEVICE_CLAIMS: Final = (
     fails("SAV-C14 without the filter", "refused-vector-enters", {*DEVICES, Fault.NO_FILTER}),
     holds("nothing is made up", "injected-unasked", {*DEVICES, NotAllowed.LEFT_REQUESTED}),
     fails("if RequestedIRR stays", "injected-unasked", {*DEVICES, RequestedAfterEntry.REQUESTED_STAYS}),
+    fails("SAV-C10 if VMRUN keeps requests", "lost-in-kvm", {*DEVICES, CleanBits.REQUEST_CACHED}),
+    holds("SAV-C10 with marked-dirty", "lost-in-kvm", {*DEVICES, CleanBits.REQUEST_CACHED, MARKED}),
     holds("SAV-C13", "lost-in-kvm", {*DEVICES, *REPORTED}),
     holds("SAV-C13", "edge-arrives", {*DEVICES, ONCE, *REPORTED}, model=ARRIVAL),
     holds("P-L2", "edge-arrives", {*DEVICES, ONCE}, model=ARRIVAL),
@@ -224,7 +229,7 @@ CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS, *PAG
 
 def obligations() -> list[Query]:
     """Every question to a solver: equal rules, the malicious host, the malicious guest, the driver."""
-    theories = (INTEGRITY, CALLS, DRIVER, IPI_THEOREMS)
+    theories = (INTEGRITY, INJECTION, SAMPLING, CALLS, DRIVER, IPI_THEOREMS)
     return [*rule_obligations(), *(query for theory in theories for query in theory.obligations())]
 
 

@@ -25,6 +25,7 @@ from avicheck.spec.secure_avic_run import (
     TARGET,
     WIRES,
     Change,
+    CleanBits,
     EntryFence,
     Fault,
     Gate,
@@ -227,7 +228,15 @@ def edge_accepted(world: World[Savic]) -> bool:
     return world.shared.kvm_irr & EDGE != 0
 
 
-UNFAIR: Final = ("halt", "nest", "interrupted", "computes", "disturbed_level", "disturbed_edge")
+UNFAIR: Final = (
+    "halt",
+    "nest",
+    "interrupted",
+    "computes",
+    "disturbed_level",
+    "disturbed_edge",
+    "vmrun_cached",
+)
 """What the guest and its surroundings may, but need not do."""
 SENDER_STEPS: Final = tuple(step for step in SENDER.steps if step.name != "send")
 DEVICE_STEPS: Final = tuple(step for step in DEVICE.steps if step.at != "raise_irq")
@@ -356,6 +365,7 @@ ASSUMPTIONS: Final = (
     Assumption(HaltTest, "patch 07/17, scenario 3 in pre_sev_run"),
     Assumption(EntryFence, "not in the sources"),
     Assumption(IrrUpdate, "RFC v2 of the guest series, a comment"),
+    Assumption(CleanBits, "patch 06/17 marks nothing dirty"),
     Assumption(Tmr, "cover letter: TMR is owned by the guest; the driver of 6.19 never writes it"),
     Assumption(Gate, "Linux: interrupt gates"),
     Assumption(RequestedAfterEntry, "cover letter of v2 against that of v1"),

@@ -15,6 +15,7 @@ from avicheck.spec.secure_avic_run import (
     LEVELS,
     TARGET,
     Change,
+    CleanBits,
     EntryFence,
     ExitReason,
     Fault,
@@ -195,6 +196,14 @@ def vmrun(cpu: Cpu, my: Target) -> str:
     return "vmrun_write" if cpu.has(IrrUpdate.UPDATE_SPLIT) else entered(cpu, my)
 
 
+@TARGET.step(at="vmrun", source="HW.VMRUN")
+def vmrun_cached(cpu: Cpu, my: Target) -> str:
+    """CleanBits.REQUEST_CACHED: no request is seen; it stays in memory."""
+    cpu.wait_until(cpu.has(CleanBits.REQUEST_CACHED) and not cpu.has(Change.MARKED_DIRTY))
+    cpu.smp_mb()
+    return goes_in(cpu, my, cpu.read(Savic.irr))
+
+
 @TARGET.step(source="HW.VMRUN")
 def vmrun_write(cpu: Cpu, my: Target) -> str:
     """IrrUpdate.UPDATE_SPLIT: what others set in IRR since it was read is lost."""
@@ -202,11 +211,16 @@ def vmrun_write(cpu: Cpu, my: Target) -> str:
 
 
 def entered(cpu: Cpu, my: Target) -> str:
-    """IRR is written; the guest goes on where it was."""
+    """The request is merged into IRR."""
     irr = my.seen | asked(cpu)
     my.seen = 0
     note_entry(cpu)
     used(cpu)
+    return goes_in(cpu, my, irr)
+
+
+def goes_in(cpu: Cpu, my: Target, irr: int) -> str:
+    """IRR is written and evaluated; the guest goes on where it was."""
     my.injected = False
     cpu.write(Savic.irr, irr)
     cpu.write(Savic.v_intr, next_of(irr, cpu.read(Savic.isr)) != 0)

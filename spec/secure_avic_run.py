@@ -74,6 +74,13 @@ class IrrUpdate(Enum):
     UPDATE_SPLIT = "by a read and a later write"
 
 
+class CleanBits(Enum):
+    """Whether a clean bit of the VMCB covers RequestedIRR and UpdateIRR (O-CLEAN)."""
+
+    REQUEST_READ = "VMRUN reads them from memory"
+    REQUEST_CACHED = "VMRUN may use what the CPU has kept of them, unless they are marked dirty"
+
+
 class Tmr(Enum):
     """Who sets TMR in the backing page (O-TMR): the driver does not."""
 
@@ -110,6 +117,7 @@ class Change(Enum):
 
     EXACT_EOI = "the guest's EOI notice names the vector, and the host ends that one"
     NEEDS_VMSA = "svm_interrupt_allowed() is 0 while the vCPU has no VMSA"
+    MARKED_DIRTY = "sev_savic_set_requested_irr() marks RequestedIRR and UpdateIRR dirty"
     ONE_LEVEL = "no level-triggered vector is requested while another one is in the shadow ISR"
 
 

@@ -38,6 +38,7 @@ from avicheck.spec.secure_avic_run import (
     ALLOWED,
     VECTORS,
     Change,
+    CleanBits,
     EntryFence,
     Fault,
     Gate,
@@ -128,7 +129,7 @@ def test_every_step_can_happen() -> None:
     again = explore(system({*DEVICES, *LEVELS, ONCE, ExitIntInfo.REPORTED}), properties=["sleeps-on"])
     found = (usual, notices, ended, again)
     silent = set.intersection(*(set(exploration.never_fired) for exploration in found))
-    elsewhere = {"vmrun_write", "halt_exits", "nest", "late", "gone"}
+    elsewhere = {"vmrun_write", "vmrun_cached", "halt_exits", "nest", "late", "gone"}
     assert {name.partition(".")[2] for name in silent} == elsewhere
 
 
@@ -144,6 +145,8 @@ def test_every_step_can_happen() -> None:
         ({IPIS, EntryFence.ENTRY_OVERTAKES}, "tso", 1, {"sleeps-on", "litmus-unserved", LITMUS}),
         ({IPIS, IrrUpdate.UPDATE_SPLIT}, "sc", 1, {"lost-in-page", LITMUS}),
         ({*DEVICES, RequestedAfterEntry.REQUESTED_STAYS}, "sc", 1, {"injected-unasked"}),
+        ({*DEVICES, CleanBits.REQUEST_CACHED}, "sc", 1, {"lost-in-kvm"}),
+        ({*DEVICES, CleanBits.REQUEST_CACHED, Change.MARKED_DIRTY}, "sc", 1, set()),
         ({*DEVICES, NotAllowed.LEFT_REQUESTED}, "sc", 1, set()),
         ({*DEVICES, ExitIntInfo.REPORTED}, "sc", 1, set()),
         ({*LEVELS, Tmr.TMR_IS_RIGHT}, "sc", 1, {"ends-another", "line-is-dead"}),
@@ -303,6 +306,16 @@ def test_few_vectors_are_requested_like_real_ones(requested: int) -> None:
         entered = hardware.vmrun(HARDWARE, vcpu(irr, 0, requested)).vcpu
         assert entered.page.irr == spread(irr | (requested & ALLOWED))
         assert (entered.vmcb.requested_irr, entered.vmcb.update_irr) == (0, False)
+
+
+# Who writes what.
+
+
+def test_only_the_targets_thread_writes_its_request() -> None:
+    """P-S3, SAV-C08: RequestedIRR and UpdateIRR, in every step of the model."""
+    transitions = system({IPIS, *DEVICES, *LEVELS, Traffic.DESTROY}, "tso").transitions
+    written = {step.thread for step in transitions if {"requested_irr", "update_irr"} & step.updates.keys()}
+    assert written == {"target"}
 
 
 # The two forms of the model.
