@@ -145,28 +145,41 @@ def _number(pattern: str, output: str, tool: str) -> int:
 
 # Our own explicit engine, as a program like the others.
 
-_OURS: Final = """
-import json, sys
+READ: Final = """
 from pathlib import Path
-from avicheck.checker.explore import explore
 from avicheck.encodings.persist import loaded
 
-found = explore(loaded(Path("model.json").read_bytes()))
+system = loaded(Path("model.json").read_bytes())
+"""
+"""Makes a system of what is exported."""
+_EXPLORE: Final = """
+import json
+from avicheck.checker.explore import explore
+
+found = explore(system, reduce={reduce!r})
 depths = [len(each.run.fired) for each in found.results if each.run is not None]
 print(json.dumps([found.stopped, found.states, found.transitions, min(depths, default=None)]))
 """
 
 
-def _avicheck(question: Question, shell: _Shell) -> _Findings:
-    """In a process of its own, with nothing kept from runs before."""
-    (shell.folder / "model.json").write_bytes(dumped(question.system))
-    output = shell.run(sys.executable, "-c", _OURS, cache=shell.folder)
-    stopped, states, transitions, depth = json.loads(output)
-    if depth is not None:
-        return True, None, None, depth
-    if stopped is not None:
-        raise NoAnswer(f"the search ended early: {stopped}")
-    return False, states, transitions, None
+def avicheck(
+    name: str = "avicheck", *, making: str = READ, kept: Path | None = None, reduce: Sequence[str] = ()
+) -> Tool:
+    """Our engine on the ``system`` that a program makes, in a process of its own. Nothing is there from runs
+    before but what is ``kept`` in a folder."""
+
+    def find(question: Question, shell: _Shell) -> _Findings:
+        (shell.folder / "model.json").write_bytes(dumped(question.system))
+        program = making + _EXPLORE.format(reduce=tuple(reduce))
+        output = shell.run(sys.executable, "-c", program, cache=kept or shell.folder)
+        stopped, states, transitions, depth = json.loads(_last_line(output))
+        if depth is not None:
+            return True, None, None, depth
+        if stopped is not None:
+            raise NoAnswer(f"the search ended early: {stopped}")
+        return False, states, transitions, None
+
+    return Tool(name, (), _asking(name, find))
 
 
 # SPIN.
@@ -177,22 +190,26 @@ _SPIN_CORES_FROM: Final = 5_000_000
 _VECTOR_DEFAULT: Final = 1024
 
 
-def _spin(question: Question, shell: _Shell) -> _Findings:
-    """Breadth-first for a shortest counterexample, else depth-first, which is faster."""
-    (shell.folder / "model.pml").write_text(to_promela.text(question.system))
-    shell.run("spin", "-a", "model.pml")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10 >> 20
-    options = ["-DSAFETY", "-DNOREDUCE", "-DNOBOUNDCHECK", f"-DMEMLIM={memory}"]
-    if question.shortest:
-        options.append("-DBFS")
-    elif question.states >= _SPIN_CORES_FROM:
-        options.append("-DNCORE=2")
-    vector = 8 * len(question.system.variables) + 64
-    options += [f"-DVECTORSZ={vector}"] if vector > _VECTOR_DEFAULT else []
-    shell.run("gcc", "-w", _level(question.states, _SPIN_LEVELS, "-O2"), *options, "-o", "pan", "pan.c")
-    slots = min(max(question.states.bit_length() + 1, 16), 32)
-    output = shell.run("./pan", f"-m{question.states + 100}", f"-w{slots}", fails=True)
-    return read_spin(output, len(distinct_initial(question.system)))
+def spin(name: str = "SPIN", *, level: str | None = None, cores: int | None = None) -> Tool:
+    """SPIN, compiled and run as it suits the number of states, unless given."""
+
+    def find(question: Question, shell: _Shell) -> _Findings:
+        """Breadth-first for a shortest counterexample, else depth-first, which is faster."""
+        (shell.folder / "model.pml").write_text(to_promela.text(question.system))
+        shell.run("spin", "-a", "model.pml")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10 >> 20
+        options = ["-DSAFETY", "-DNOREDUCE", "-DNOBOUNDCHECK", f"-DMEMLIM={memory}"]
+        two = question.states >= _SPIN_CORES_FROM if cores is None else cores > 1
+        options += ["-DBFS"] if question.shortest else ["-DNCORE=2"] if two else []
+        vector = 8 * len(question.system.variables) + 64
+        options += [f"-DVECTORSZ={vector}"] if vector > _VECTOR_DEFAULT else []
+        optimized = level or _level(question.states, _SPIN_LEVELS, "-O2")
+        shell.run("gcc", "-w", optimized, *options, "-o", "pan", "pan.c")
+        slots = min(max(question.states.bit_length() + 1, 16), 32)
+        output = shell.run("./pan", f"-m{question.states + 100}", f"-w{slots}", fails=True)
+        return read_spin(output, len(distinct_initial(question.system)))
+
+    return Tool(name, ("spin", "gcc"), _asking(name, find))
 
 
 def read_spin(output: str, initial: int) -> tuple[bool, int | None, int | None, int | None]:
@@ -204,7 +221,7 @@ def read_spin(output: str, initial: int) -> tuple[bool, int | None, int | None, 
     if re.search("Search not completed|search depth too small", output) or "errors: 0" not in output:
         problem = re.search(r"(?:error: |pan: |pan:1: )(.*)", output)
         raise NoAnswer(f"spin's search ended early: {problem[1] if problem else _last_line(output)}")
-    if re.search(r"\de\+\d+ (states|transitions)", output):
+    if re.search(r"\de\+\d+ (states, stored|transitions)", output):
         raise NoAnswer("spin rounds numbers from 10**8 on")
     states = _number(r"(\d+) states, stored", output, "spin") - 1
     return False, states, _number(r"(\d+) transitions", output, "spin") - initial - 1, None
@@ -216,22 +233,32 @@ _RUMUR_LEVELS: Final = ((50_000, "-O0"), (2_000_000, "-O1"))
 _RUMUR_THREADS: Final = 2
 
 
-def _rumur(question: Question, shell: _Shell) -> _Findings:
-    """With one thread for a shortest counterexample."""
-    (shell.folder / "model.m").write_text(to_murphi.text(question.system))
-    shell.run(
-        "rumur",
-        f"--threads={1 if question.shortest else _RUMUR_THREADS}",
-        f"--deadlock-detection={to_murphi.deadlock_detection(question.system)}",
-        "--output-format=machine-readable",
-        "--pack-state=off",
-        "--output=model.c",
-        "model.m",
-    )
-    level = _level(question.states, _RUMUR_LEVELS, "-O3")
-    machine = ["-march=native"] + ["-mcx16"] * (platform.machine() == "x86_64")
-    shell.run("gcc", "-w", "-std=c11", level, *machine, "-o", "model", "model.c", "-lpthread")
-    return read_rumur(shell.run("./model", fails=True))
+def rumur(
+    name: str = "Rumur",
+    *,
+    level: str | None = None,
+    text: Callable[[TransitionSystem], str] = to_murphi.text,
+) -> Tool:
+    """Rumur, compiled as it suits the number of states, unless given; with one thread for a shortest
+    counterexample."""
+
+    def find(question: Question, shell: _Shell) -> _Findings:
+        (shell.folder / "model.m").write_text(text(question.system))
+        shell.run(
+            "rumur",
+            f"--threads={1 if question.shortest else _RUMUR_THREADS}",
+            f"--deadlock-detection={to_murphi.deadlock_detection(question.system)}",
+            "--output-format=machine-readable",
+            "--pack-state=off",
+            "--output=model.c",
+            "model.m",
+        )
+        optimized = level or _level(question.states, _RUMUR_LEVELS, "-O3")
+        machine = ["-march=native"] + ["-mcx16"] * (platform.machine() == "x86_64")
+        shell.run("gcc", "-w", "-std=c11", optimized, *machine, "-o", "model", "model.c", "-lpthread")
+        return read_rumur(shell.run("./model", fails=True))
+
+    return Tool(name, ("rumur", "gcc"), _asking(name, find))
 
 
 def read_rumur(output: str) -> tuple[bool, int | None, int | None, int | None]:
@@ -287,9 +314,9 @@ def read_tlc(output: str, initial: int) -> tuple[bool, int | None, int | None, i
 
 # All.
 
-AVICHECK: Final = Tool("avicheck", (), _asking("avicheck", _avicheck))
-SPIN: Final = Tool("SPIN", ("spin", "gcc"), _asking("SPIN", _spin))
-RUMUR: Final = Tool("Rumur", ("rumur", "gcc"), _asking("Rumur", _rumur))
+AVICHECK: Final = avicheck()
+SPIN: Final = spin()
+RUMUR: Final = rumur()
 
 
 def tlc(jar: Path) -> Tool:
