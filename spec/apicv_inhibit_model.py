@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from avicheck.spec.apicv_inhibit import INHIBIT_KERNELS, InhibitFix, Vendor
+from avicheck.spec.apicv_inhibit import InhibitFix, Vendor, kernels_with
 from avicheck.spec.apicv_inhibit_others import (
     SENDER,
     SETTER,
@@ -230,6 +230,15 @@ APICV_INHIBIT: Final = Model(
     ),
 )
 
+FIXES: Final = (
+    InhibitFix.LOCKED_UPDATE,
+    InhibitFix.EVENT_ON_DISABLE,
+    InhibitFix.SVI_ON_ENABLE,
+    InhibitFix.KEEP_IRR_PENDING,
+    InhibitFix.SET_IRR_PENDING,
+)
+"""The fixes that bear on this model; the others bear on its rules, or on a small model."""
+
 APICV_INHIBIT_DESCRIPTION: Final = Description(
     APICV_INHIBIT,
     "APICv and AVIC switched on and off while vCPUs run and interrupts arrive.",
@@ -242,8 +251,8 @@ APICV_INHIBIT_DESCRIPTION: Final = Description(
         "vcpus": Size(2, most=4),
         "setters": Size(1, most=2),
     },
-    {name: frozenset(kernel.fixes & set(InhibitFix)) for name, kernel in INHIBIT_KERNELS.items()},
+    kernels_with(InhibitFix),
     "6.19",
-    (InhibitFix, Setup, Fault),
+    (FIXES, Setup, Fault),
     (Assumption(Vendor, "not open: which of the two machines is meant"),),
 )

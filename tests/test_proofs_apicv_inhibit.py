@@ -13,6 +13,7 @@ from avicheck.checker.verdict import Verdict
 from avicheck.proofs import apicv_inhibit
 from avicheck.proofs.apicv_inhibit import CITED, Cited, decided
 from avicheck.proofs.bugs import BUGS
+from avicheck.spec.apicv_inhibit import InhibitFix
 from tests.registered_models import POINTS
 
 PAGE = Path(apicv_inhibit.__file__).with_name("apicv-inhibit.md")
@@ -44,6 +45,13 @@ def test_corpus_has_every_entry_of_the_collection() -> None:
         "INH-IRQWIN",
         "INH-L2",
     }
+
+
+def test_every_fix_that_can_be_switched_has_a_bug() -> None:
+    """Else a fix would seem not to matter that a model knows nothing of."""
+    names = {name for bug in BUGS if bug.model == "apicv-inhibit" for name in bug.fixes}
+    offered = systems.description("apicv-inhibit").switchable.items()
+    assert names == {name for name, option in offered if isinstance(option, InhibitFix)}
 
 
 def test_first_fixes_that_were_not_enough() -> None:
