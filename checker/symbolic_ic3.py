@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -300,8 +300,9 @@ class _Search:
 
 
 class _Literals:
-    """What cubes are made of: booleans and single bits with their values, bounds of integers, and every
-    comparison of variables with each other in the system or the goal."""
+    """What cubes are made of: booleans and single bits with their values, bounds of integers, every
+    comparison of two variables in the system or the goal, and the equality of two integers of which a
+    transition copies one to the other."""
 
     def __init__(self, system: TransitionSystem, goal: Expr) -> None:
         roots = [goal]
@@ -318,6 +319,7 @@ class _Literals:
                 self._atoms += [_bit(var.expr, i) for i in range(width_of(var.lo, var.hi))]
             else:
                 self._integers.append(var)
+        self._atoms = list(dict.fromkeys([*self._atoms, *_copies(system)]))
 
     def of(self, state: Values) -> list[Expr]:
         """All literals that hold in a state."""
@@ -327,6 +329,29 @@ class _Literals:
             value = constant(state[var.name])
             found += [le(value, var.expr), le(var.expr, value)]
         return [literal for literal in found if literal is not TRUE]
+
+
+def _copies(system: TransitionSystem) -> Iterator[Expr]:
+    """The equalities of integers that transitions establish by copying one to the other."""
+    variables = {var.name: var.expr for var in system.variables}
+    for step in system.transitions:
+        for name, value in step.updates.items():
+            copy = variables[name]
+            for source in _sources(value):
+                if source is not copy and not (source.is_bool or copy.is_bool):
+                    yield eq(copy, source)
+
+
+def _sources(value: Expr) -> Iterator[Expr]:
+    """The variables that a value may be a copy of."""
+    seen, parts = {value}, [value]
+    for part in parts:
+        if part.op is Op.VAR:
+            yield part
+        elif part.op in (Op.ITE, Op.NARROW):
+            more = [arg for arg in part.args[-2:] if arg not in seen]
+            seen.update(more)
+            parts += more
 
 
 def _pairs(expr: Expr) -> bool:

@@ -18,12 +18,23 @@ from avicheck.checker.engines import EngineName, Limits, check
 from avicheck.checker.errors import InputError
 from avicheck.checker.solve import solve
 from avicheck.checker.symbolic import bmc, induction
-from avicheck.checker.symbolic_ic3 import certificate, ic3
+from avicheck.checker.symbolic_ic3 import _Literals, certificate, ic3
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings import unroll
-from avicheck.encodings.expr import FALSE, TRUE, Expr, and_, constant, eq, evaluate, not_, or_
+from avicheck.encodings.expr import (
+    FALSE,
+    TRUE,
+    Expr,
+    and_,
+    constant,
+    eq,
+    evaluate,
+    ite,
+    not_,
+    or_,
+)
 from avicheck.encodings.reachability import confirm, deadlock_free, question
-from avicheck.encodings.transition import Property, TransitionSystem, replay
+from avicheck.encodings.transition import Property, Transition, TransitionSystem, Variable, replay
 from avicheck.encodings.unroll import fired, next_copy, step_relation
 from tests.known.catalogue import CASES, KNOWN, Known
 from tests.known.small import SYSTEMS
@@ -257,6 +268,16 @@ def test_ic3_finds_the_missing_invariant() -> None:
 def test_certificate_tells_what_is_wrong_with_an_invariant(invariant: Expr, wrong: list[str]) -> None:
     queries = certificate(lockstep(), lockstep().properties[0].holds, invariant)
     assert [query.name for query in queries if solve(query).status == "sat"] == wrong
+
+
+def test_ic3_speaks_of_equality_where_an_integer_is_copied() -> None:
+    x, y, z = Variable("x", 0, 3), Variable("y", 0, 3), Variable("z", 0, 3)
+    copied = Transition("copy", "t", "copy", TRUE, {"y": ite(eq(z.expr, constant(0)), x.expr, y.expr)})
+    system = TransitionSystem("copies", (x, y, z), ({"x": 0, "y": 0, "z": 0},), (copied,), (), FALSE)
+    literals = _Literals(system, TRUE)
+    assert eq(x.expr, y.expr) in literals.of({"x": 2, "y": 2, "z": 1})
+    assert not_(eq(x.expr, y.expr)) in literals.of({"x": 2, "y": 1, "z": 1})
+    assert eq(x.expr, z.expr) not in literals.of({"x": 2, "y": 2, "z": 2})
 
 
 LIVENESS = {
