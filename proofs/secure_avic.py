@@ -104,6 +104,7 @@ LEVELS: Final = {Traffic.LEVEL_ONE, Traffic.LEVEL_TWO}
 NOTICES: Final = {*LEVELS, Tmr.TMR_IS_RIGHT}
 WITHDRAWN: Final = {*NOTICES, Traffic.WITHDRAWN}
 REPORTED: Final = {ExitIntInfo.REPORTED}
+HOSTILE: Final = {Traffic.HOSTILE, Traffic.EDGES}
 LARGE: Final = {Rmp.LARGE_ENTRY}
 ZAPPED: Final = {Zaps.ZAPPED}
 AT_ENTRY: Final = PageChange.MAPPED_AT_ENTRY
@@ -211,6 +212,16 @@ OTHER_CLAIMS: Final = (
 )
 """Destroyed vCPUs, NMIs, moved vectors."""
 
+GUEST_CLAIMS: Final = (
+    holds("malicious guest: the host goes on", "host-goes-on", {*HOSTILE, *IPIS}, model=ARRIVAL),
+    holds("malicious guest: the host goes on", "host-goes-on", HOSTILE, model=ARRIVAL, memory=TSO),
+    fails("malicious guest, IRR read again", "host-goes-on", {*HOSTILE, Fault.READS_AGAIN}, model=ARRIVAL),
+    holds("malicious guest: P-S4", "lost-in-kvm", {*HOSTILE, *IPIS}),
+    holds("malicious guest: P-S4", "forgotten-event", {*HOSTILE, *IPIS}),
+    fails("F-EOI-NONE", "ends-nothing", HOSTILE),
+)
+"""A guest that makes any exit at any time."""
+
 PAGE_CLAIMS: Final = (
     holds("SAV-C15 with 4 KiB pages, no zaps", "page-is-mapped", (), model=PAGE_MODEL),
     fails("F-ZAP: SAV-C15", "page-is-mapped", LARGE, model=PAGE_MODEL),
@@ -224,7 +235,7 @@ PAGE_CLAIMS: Final = (
 )
 """The backing page, from set-up to kexec."""
 
-CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS, *PAGE_CLAIMS)
+CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS, *GUEST_CLAIMS, *PAGE_CLAIMS)
 
 
 def obligations() -> list[Query]:

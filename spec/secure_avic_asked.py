@@ -228,6 +228,16 @@ def edge_accepted(world: World[Savic]) -> bool:
     return world.shared.kvm_irr & EDGE != 0
 
 
+def anywhere(world: World[Savic]) -> bool:
+    """Every state."""
+    return True
+
+
+def stoppable(world: World[Savic]) -> bool:
+    """The thread is where it looks for signals and for other work, or sleeps, or has left for userspace."""
+    return target(world).at("check_requests", "sleep", "gone")
+
+
 UNFAIR: Final = (
     "halt",
     "nest",
@@ -236,11 +246,16 @@ UNFAIR: Final = (
     "disturbed_level",
     "disturbed_edge",
     "vmrun_cached",
+    "hostile",
 )
 """What the guest and its surroundings may, but need not do."""
-SENDER_STEPS: Final = tuple(step for step in SENDER.steps if step.name != "send")
+IN_GUEST: Final = ("runs", "handles", "ends", "rewrites", "halt_tested", None)
+SENDER_STEPS: Final = tuple(step for step in SENDER.steps if step.at != "send")
 DEVICE_STEPS: Final = tuple(step for step in DEVICE.steps if step.at != "raise_irq")
 TARGET_STEPS: Final = tuple(step for step in TARGET.steps if step.name not in UNFAIR)
+HOST_STEPS: Final = tuple(
+    step for step in TARGET.steps if step.name == "interrupted" or step.at not in IN_GUEST
+)
 
 
 def initial(scope: Scope, options: frozenset[Enum]) -> list[Savic]:
@@ -333,6 +348,13 @@ ASKED_IN_THE_END: Final = (
         a_served,
         weak=DEVICE_STEPS,
         strong=TARGET_STEPS,
+    ),
+    leads_to(
+        "host-goes-on",
+        "Whatever the guest does, its thread comes to where it can be stopped.",
+        anywhere,
+        stoppable,
+        weak=HOST_STEPS,
     ),
 )
 

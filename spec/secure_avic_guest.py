@@ -138,6 +138,15 @@ def rewrites(cpu: Cpu, my: Target) -> str:
     return exits(cpu, my, ExitReason.RTE)
 
 
+@TARGET.step(at="runs", source="a malicious guest")
+def hostile(cpu: Cpu, my: Target, reason: ExitReason, upper: bool) -> str:
+    """Traffic.HOSTILE: HLT, an EOI notice or a redirection entry, whether or not there is anything to end."""
+    cpu.wait_until(cpu.has(Traffic.HOSTILE) and reason != ExitReason.INTR)
+    if reason != ExitReason.HLT:
+        my.served = LEVEL_B if upper else LEVEL_A
+    return exits(cpu, my, reason)
+
+
 @TARGET.anywhere(source="HW.VMEXIT")
 def kicked(cpu: Cpu, my: Target) -> str:
     """The reschedule IPI makes the vCPU exit."""
@@ -208,6 +217,13 @@ def send(cpu: Cpu, my: Notice) -> None:
     once(cpu, my, IPI_VECTOR)
     if not cpu.has(Fault.NOTICE_FIRST):
         set_irr(cpu)
+
+
+@SENDER.step(at="send", source="a malicious guest")
+def hostile_notice(cpu: Cpu, my: Notice) -> str:
+    """Traffic.HOSTILE: an ICR notice without an IPI."""
+    cpu.wait_until(cpu.has(Traffic.HOSTILE))
+    return "set_pending_ipi"
 
 
 @SENDER.step(source="sev.c savic_handle_icr_write")

@@ -92,7 +92,7 @@ def inject_clear(cpu: Cpu, my: Target) -> str:
         return "inject_clear"
     if not cpu.has(Fault.NO_UPDATE):
         cpu.write(Savic.update_irr, True)
-    return "enter"
+    return "inject_read" if cpu.has(Fault.READS_AGAIN) else "enter"
 
 
 @TARGET.step(source="x86.c vcpu_enter_guest: smp_store_release(&vcpu->mode, IN_GUEST_MODE)")

@@ -40,6 +40,7 @@ class Traffic(Enum):
     WITHDRAWN = "the guest has withdrawn vector B from ALLOWED_IRR, though its line may still be raised"
     EXTINT = "the PIC's output is high all the time, and LVT0 lets it in"
     DESTROY = "another vCPU destroys the target (SVM_VMGEXIT_AP_DESTROY), as Linux does before kexec"
+    HOSTILE = "the guest makes any exit at any time, and its other vCPUs send notices without IPIs"
     ONCE = "each sender sends, and each interrupt comes, only once"
 
 
@@ -135,6 +136,7 @@ class Fault(Enum):
     NO_EVENT = "delivery to a vCPU does not make KVM_REQ_EVENT"
     NO_UPDATE = "UpdateIRR is not set"
     STICKY_STAYS = "pre_sev_run does not clear the flag"
+    READS_AGAIN = "sev_savic_set_requested_irr goes on until APIC_IRR is empty"
     NO_FILTER = "the hardware takes requested vectors that are not allowed"
 
 
