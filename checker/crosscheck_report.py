@@ -133,7 +133,8 @@ def _summary(report: Report) -> str:
         engines = len(report.contradictions)
         return f"differences between voices: {report.differing:,}; contradictions between engines: {engines}"
     if report.verdict is Verdict.HOLDS:
-        return f"no difference in any of {report.compared:,} reachable states; the engines agree"
+        engines = "the engines that were asked agree" if report.remarks else "the engines agree"
+        return f"no difference in any of {report.compared:,} reachable states; {engines}"
     known = f"{report.reachable:,}" if report.complete else f"more than {report.reachable:,}"
     return f"no difference in {report.compared:,} of {known} reachable states; {_why_not_all(report)}"
 

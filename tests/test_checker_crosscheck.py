@@ -121,6 +121,15 @@ def test_no_time_is_no_agreement() -> None:
     assert report.remarks == ["Questions to engines for which no time was left: 20 of 20."]
 
 
+def test_engines_that_were_not_asked_are_told() -> None:
+    report = Report(two(), checked_explorations())
+    crosscheck._ask_voices(report, 1000, Clock(60.0))
+    crosscheck._ask_engines(report, Clock(0.0))
+    assert report.verdict is Verdict.HOLDS
+    told = " ".join(as_text(report).split())
+    assert "holds: no difference in any of 4 reachable states; the engines that were asked agree" in told
+
+
 # A fault in one voice.
 
 
