@@ -253,9 +253,7 @@ IN_GUEST: Final = ("runs", "handles", "ends", "rewrites", "halt_tested", None)
 SENDER_STEPS: Final = tuple(step for step in SENDER.steps if step.at != "send")
 DEVICE_STEPS: Final = tuple(step for step in DEVICE.steps if step.at != "raise_irq")
 TARGET_STEPS: Final = tuple(step for step in TARGET.steps if step.name not in UNFAIR)
-HOST_STEPS: Final = tuple(
-    step for step in TARGET.steps if step.name == "interrupted" or step.at not in IN_GUEST
-)
+HOST_STEPS: Final = (guest.interrupted, *(step for step in TARGET.steps if step.at not in IN_GUEST))
 
 
 def initial(scope: Scope, options: frozenset[Enum]) -> list[Savic]:
