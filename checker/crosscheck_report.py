@@ -130,8 +130,8 @@ def as_text(report: Report) -> str:
 
 def _summary(report: Report) -> str:
     if report.verdict is Verdict.TOOL_ERROR:
-        engines = len(report.contradictions)
-        return f"differences between voices: {report.differing:,}; contradictions between engines: {engines}"
+        found = f"differences between voices: {report.differing:,}"
+        return f"{found}; contradictions between engines: {len(report.contradictions)}"
     if report.verdict is Verdict.HOLDS:
         engines = "the engines that were asked agree" if report.remarks else "the engines agree"
         return f"no difference in any of {report.compared:,} reachable states; {engines}"
