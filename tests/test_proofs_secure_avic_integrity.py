@@ -70,7 +70,9 @@ FAULTS: list[tuple[str, str, Callable[..., Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "part", "fault"), FAULTS, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("name", "part", "fault"), FAULTS, ids=lambda value: getattr(value, "__name__", value)
+)
 def test_fault_is_noticed(
     monkeypatch: pytest.MonkeyPatch, name: str, part: str, fault: Callable[..., Any]
 ) -> None:

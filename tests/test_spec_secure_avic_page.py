@@ -31,7 +31,7 @@ AT_ENTRY, KEPT = PageChange.MAPPED_AT_ENTRY, PageChange.KEPT_MAPPED
         ({PageFault.ENABLES_FIRST}, {"page-is-known"}),
         ({PageFault.UNREGISTERS_FIRST}, {"page-is-known"}),
     ],
-    ids=str,
+    ids=lambda value: ", ".join(sorted(str(getattr(each, "name", each)) for each in value)) or "none",
 )
 def test_what_fails(options: set[Enum], broken: set[str]) -> None:
     system = machine(PAGE_MODEL, {}, "sc", options)
