@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from avicheck.checker.checkpoint import Marks, Snapshot
@@ -80,8 +81,10 @@ class _Code:
     def improve(self) -> None:
         """Let functions be made faster, and use them as soon as they are there; not while one runs."""
         if not self._fast:
-            self._fast = self.improving = True
-            threading.Thread(target=self._make).start()
+            self._fast = True
+            with suppress(RuntimeError):  # where no thread can be had, what there is has to do
+                threading.Thread(target=self._make).start()
+                self.improving = True
         if self._better:
             self.functions, self._engines = self._better.pop()
             self.improving = False
@@ -312,10 +315,15 @@ class Compiled:
             self._pace.took(two, (time.perf_counter() - began) / (self.expanded - first))
 
     def _search_in_two_threads(self) -> None:
+        """One makes successors, the other keeps what is new."""
         context = self._context
-        context.over = context.stop = 0
         producer = threading.Thread(target=self._call, args=("produce", _EVERY))
-        producer.start()
+        context.over = context.stop = 0
+        try:
+            producer.start()
+        except RuntimeError:  # no thread more is allowed
+            context.over, self._several = 1, False
+            return
         try:
             self._call("consume")
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import cache
 
@@ -79,6 +80,16 @@ def test_two_threads_find_what_one_does(bits: int, monkeypatch: pytest.MonkeyPat
     states = in_two_threads(monkeypatch)
     assert same(one, explore_states(delivery(bits), tier="compiled"))
     assert sum(states) > COUNTS["S"][0] // 2
+
+
+def test_where_no_second_thread_can_be_had_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    one = one_thread(0)
+    in_two_threads(monkeypatch)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert same(one, explore_states(delivery(0), tier="compiled"))
 
 
 def test_two_threads_find_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
