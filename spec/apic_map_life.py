@@ -330,5 +330,4 @@ DESCRIPTION: Final = Description(
     kernel="6.19",
     switches=(Fix, LifeFix, Setup),
     assumptions=(Assumption(Changes), Assumption(ModeChanges), Assumption(NewVcpu, "kvm_main.c")),
-    interchangeable=("senders",),
 )

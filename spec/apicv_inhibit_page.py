@@ -304,5 +304,4 @@ DESCRIPTION: Final = Description(
     "6.19",
     (FIXES, PageFault),
     (Assumption(Hardware, "both are sold"),),
-    interchangeable=("vcpus",),
 )

@@ -313,5 +313,4 @@ DESCRIPTION: Final = Description(
     kernels_with(FIXES),
     "6.19",
     (FIXES, WindowFault),
-    interchangeable=("vcpus",),
 )

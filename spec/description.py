@@ -55,8 +55,7 @@ class Assumption:
 class Description:
     """A concurrent model and what may be chosen about it. ``kernels`` gives the options that each kernel
     has, oldest first; ``kernel`` is the default. ``switches`` are enumerations, or members of one, that may
-    be switched on and off one by one: fixes, what userspace configured, planted faults. ``interchangeable``
-    names the sizes whose instances the model does not tell apart."""
+    be switched on and off one by one: fixes, what userspace configured, planted faults."""
 
     model: Model[Any]
     summary: str
@@ -66,7 +65,6 @@ class Description:
     kernel: str
     switches: tuple[Iterable[Enum], ...] = ()
     assumptions: tuple[Assumption, ...] = ()
-    interchangeable: tuple[str, ...] = ()
 
     @property
     def switchable(self) -> Mapping[str, Enum]:

@@ -96,7 +96,6 @@ CHOSEN: Final = Description(
     kernel="new",
     switches=(Repair, Extra),
     assumptions=(Assumption(Reset, "count.c"),),
-    interchangeable=("counters",),
 )
 
 POINT: Final = EntryPoint("counter", f"{__name__}:CHOSEN", GROUP)
