@@ -42,6 +42,11 @@ Reason: TypeAlias = Literal["decided", "states", "memory", "time", "interrupted"
 
 EFFORT: Final = 3_000_000
 """Subexpressions times states from which on compiled code pays for its compilation."""
+LOOK: Final = 1_000
+"""States from which on it pays to look for code that was compiled before."""
+_CHUNKS: Final = (2_000, 1 << 17)
+"""States that are expanded at a time, at least and at most: as many in either tier, so that a search that is
+stopped has seen the same states however fast it was."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "decided": "stopped when others were decided",
     "states": "stopped at the limit of states",
@@ -213,6 +218,7 @@ class _Exploring:
         self.expressions = [_sought(prop) for prop in self.properties]
         steps = [expr for step in self.system.transitions for expr in (step.guard, *step.updates.values())]
         self.switch = EFFORT // max(1, sum(1 for _ in postorder([*steps, *self.expressions])))
+        self.looked = False
         self.decided: dict[str, int] = {}
         self.search: Interpreted | Compiled
         self.level_end = self.depth = 0
@@ -294,13 +300,24 @@ class _Exploring:
     def advance(self) -> Reason | None:
         """Expand some states of the level."""
         search = self.search
-        if self.limits.tier == "auto" and search.name == "interpreted" and search.count >= self.switch:
+        if self.limits.tier == "auto" and search.name == "interpreted" and self.is_time_to_compile():
             self.compile(self.snapshot())
             self.search.asked, search = search.asked, self.search
-        alarms = search.advance(min(self.level_end, search.expanded + search.chunk))
+        least, most = _CHUNKS
+        chunk = min(max(least, search.expanded // 8), most)
+        alarms = search.advance(min(self.level_end, search.expanded + chunk))
         if search.fault is not None:
             raise self.fault(*search.fault)
         return self.decide(alarms) or ("memory" if search.full else None)
+
+    def is_time_to_compile(self) -> bool:
+        """Whether compiled code is there already, or pays for its compilation."""
+        if not self.looked and LOOK <= self.search.count < self.switch:
+            from avicheck.checker.explore_compiled import compiled_before
+
+            self.looked = True
+            return compiled_before(self.searched, self.expressions)
+        return self.search.count >= self.switch
 
     def look_after(self) -> None:
         """Report progress and save, if it is time."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from avicheck.checker.checkpoint import Marks, Snapshot
-from avicheck.checker.jit import compiled, soon_compiled
+from avicheck.checker.jit import compiled, kept, soon_compiled
 from avicheck.checker.memory import resident
 from avicheck.checker.searched import Searched
 from avicheck.encodings.expr import Expr, evaluate
@@ -29,8 +29,6 @@ from avicheck.encodings.llvm_search import (
 )
 from avicheck.encodings.llvm_table import BUCKET, OVERFLOW, ROOM, shape
 
-CHUNK: Final = 1 << 17
-"""States that are expanded at a time: some 20 ms."""
 PAIR: Final = 1 << 13
 """States whose expansion is worth a second thread."""
 _LARGE: Final = 1 << 16
@@ -58,6 +56,16 @@ _FUNCTIONS: Final = {
 def _processors() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def compiled_before(searched: Searched, expressions: Sequence[Expr]) -> bool:
+    """Whether machine code for such a search was kept."""
+    return kept(*_texts(searched, expressions))
+
+
+def _texts(searched: Searched, expressions: Sequence[Expr]) -> tuple[str, str]:
+    model = model_text(searched.system, searched.layout, expressions, searched.symmetry)
+    return search_text(shape(searched.layout), searched.symmetry is not None), model
 
 
 class _Context(ctypes.Structure):
@@ -123,7 +131,6 @@ class Compiled:
     come; with the rest of the process at most ``max_memory`` bytes."""
 
     name: Final = "compiled"
-    chunk: Final = CHUNK
 
     def __init__(
         self,
@@ -134,8 +141,7 @@ class Compiled:
     ) -> None:
         system, self._layout, self._expressions = searched.system, searched.layout, expressions
         self._form = form = shape(self._layout)
-        model = model_text(system, self._layout, expressions, searched.symmetry)
-        search = search_text(form, searched.symmetry is not None)
+        search, model = _texts(searched, expressions)
         self._several, self._pace = _processors() > 1, _Pace()
         self._code = _Code(search, model, self._several)
         self._state_bytes = form.words * 8

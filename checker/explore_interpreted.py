@@ -12,15 +12,11 @@ from avicheck.encodings.expr import Expr
 from avicheck.encodings.packing import WORD
 from avicheck.encodings.to_python import OutOfRange, compile_expand, compile_select
 
-CHUNK: Final = 2_000
-"""States that are expanded at a time."""
-
 
 class Interpreted:
     """States as integers, numbered in the order of discovery."""
 
     name: Final = "interpreted"
-    chunk: Final = CHUNK
     full: Final = False
     consistent: Final = True
 

@@ -12,6 +12,7 @@ Signatures: TypeAlias = Mapping[str, tuple[Any, ...]]
 """Functions by name: the types of the result and of the arguments, as ctypes has them."""
 
 _KIND: Final = "machine-code"
+_MADE: Final = "machine-code-made"
 
 
 def compiled(text: str, signatures: Signatures, *more: str) -> tuple[Mapping[str, Any], object]:
@@ -21,12 +22,17 @@ def compiled(text: str, signatures: Signatures, *more: str) -> tuple[Mapping[str
     return _linked([_fast_code(each) for each in (text, *more)], signatures)
 
 
+def kept(*texts: str) -> bool:
+    """Whether machine code for some modules was kept, on this machine or on one that shares its files."""
+    return all(cache.get(_MADE, cache.key_of((text,))) is not None for text in texts)
+
+
 def soon_compiled(text: str, signatures: Signatures, *more: str) -> tuple[Mapping[str, Any], object, bool]:
     """As ``compiled``, but with ``more`` modules whose code is sooner there and slower, if none was kept: the
     last result tells whether all of it is fast."""
-    kept = [cache.get(_KIND, _key(each)) for each in more]
-    codes = [_fast_code(text), *(code or _code(each, 0) for code, each in zip(kept, more, strict=True))]
-    return *_linked(codes, signatures), None not in kept
+    found = [cache.get(_KIND, _key(each)) for each in more]
+    codes = [_fast_code(text), *(code or _code(each, 0) for code, each in zip(found, more, strict=True))]
+    return *_linked(codes, signatures), None not in found
 
 
 def _linked(codes: Iterable[bytes], signatures: Signatures) -> tuple[Mapping[str, Any], object]:
@@ -71,6 +77,7 @@ def _fast_code(text: str) -> bytes:
     if code is None:
         code = _code(text, 2)
         cache.put(_KIND, _key(text), code)
+        cache.put(_MADE, cache.key_of((text,)), b"")
     return code
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from avicheck.checker import explore as exploring
-from avicheck.checker import searched
+from avicheck.checker import explore_compiled, searched
 from avicheck.checker.engine import DEADLOCK_FREE
 from avicheck.checker.errors import InputError
 from avicheck.checker.explore import Contradiction, Exploration, Progress, explore
@@ -39,7 +39,7 @@ from tests.random_systems import Reached, expressions, reach, systems
 ROOT = Path(__file__).parent.parent
 
 Tier = Literal["interpreted", "compiled"]
-TIERS: tuple[Tier, ...] = ("interpreted", "compiled")
+TIERS: tuple[Tier, Tier] = ("interpreted", "compiled")
 every_tier = pytest.mark.parametrize("tier", TIERS)
 
 
@@ -276,6 +276,13 @@ def test_a_run_that_the_reference_semantics_does_not_have_is_a_contradiction(
 # Tiers.
 
 
+@pytest.fixture
+def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine code is there from runs before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("nothing_kept")
 def test_a_small_run_is_interpreted() -> None:
     assert explore(avic_delivery(1, 1, 1)).tier == "interpreted"
 
@@ -287,6 +294,27 @@ def test_a_large_run_goes_on_compiled() -> None:
     assert found.fired == explore(avic_delivery(*SIZES["S"]), tier="interpreted").fired
 
 
+@pytest.mark.usefixtures("nothing_kept")
+def test_code_that_was_compiled_before_is_used_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explore_compiled, "_processors", lambda: 1)
+    system = avic_delivery(1, 1, 1)
+    first = explore(system)
+    assert first.tier == "interpreted"
+    assert explore(system, tier="compiled").fired == first.fired
+    again = explore(system)
+    assert again.tier == "compiled"
+    assert again.fired == first.fired
+
+
+@pytest.mark.parametrize("size", ["XS", "M"])
+def test_a_search_that_stops_early_has_seen_the_same_in_every_tier(size: str) -> None:
+    system = avic_delivery(*SIZES[size], bug=True)
+    seen = [explore(system, tier=tier) for tier in (*TIERS, "auto")]
+    assert len({(found.states, found.transitions, found.depth) for found in seen}) == 1
+    assert seen[0].results[0].run == seen[1].results[0].run == seen[2].results[0].run
+
+
+@pytest.mark.usefixtures("nothing_kept")
 def test_a_small_run_does_not_import_llvmlite() -> None:
     code = (
         "import sys; from avicheck.checker.explore import explore; "
