@@ -64,10 +64,10 @@ class Instance:
     @cached_property
     def encoding(self) -> Encoding[Any]:
         """The executable model, and the transition system that it lifts to."""
-        from avicheck.encodings.machine import encode
+        from avicheck.checker.lifted import encoding
         from avicheck.spec.machine import Machine
 
-        return encode(Machine(self.description.model, self.scope, self.memory, self.options))
+        return encoding(Machine(self.description.model, self.scope, self.memory, self.options))
 
     @property
     def system(self) -> TransitionSystem:
