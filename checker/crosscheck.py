@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from avicheck.checker.crosscheck_report import Difference, Part, Report, Told, as_json, as_text
+from avicheck.checker.interrupt import deferred, poll
 from avicheck.checker.options import Number, json_option
 from avicheck.checker.progress import Progress
 from avicheck.checker.systems import Instance, instance_options, registered
@@ -163,6 +164,7 @@ def _ask_engines(report: Report, clock: Clock) -> None:
 # Successors.
 
 
+@deferred()
 def _ask_voices(report: Report, most: int, clock: Clock) -> None:
     """Every voice about the reachable states, or so many of them."""
     from avicheck.checker.crosscheck_voices import handwritten, voices
@@ -240,6 +242,7 @@ def _compare(report: Report, voices: Sequence[Voice], form: Layout, states: Sequ
     for voice, part in zip(voices, report.parts, strict=True):
         began = time.monotonic()
         heard.append(voice.tell(states))
+        poll()
         part.seconds += time.monotonic() - began
     for state, *told in zip(states, *heard, strict=True):
         expected = _most([found for voice, found in zip(voices, told, strict=True) if voice.covers is None])

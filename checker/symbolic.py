@@ -11,12 +11,12 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
 
 import z3
 
 from avicheck.checker.engine import INTERRUPTED, EngineResult
 from avicheck.checker.errors import InputError
+from avicheck.checker.interrupt import check, deferred
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import Expr, and_, evaluate, not_, or_
 from avicheck.encodings.reachability import Question, confirm, escapes, question
@@ -30,11 +30,7 @@ from avicheck.encodings.transition import (
     Values,
     replay,
 )
-from avicheck.encodings.unroll import INTERRUPTED as INTERRUPTED_REASONS
 from avicheck.encodings.unroll import Unrolling, in_initial
-
-CLOCKS_DIFFER: Final = 0.05
-"""Seconds by which the solver's clock may be ahead."""
 
 
 class OutOfTimeError(Exception):
@@ -73,12 +69,11 @@ class Task:
             raise OutOfTimeError(f"the limit of {self.limit:g} s is reached")
         if left < math.inf:
             solver.set("timeout", max(1, int(left * 1000)))
-        answer = solver.check(*assumptions)
+        answer = check(solver, assumptions)
         if answer == z3.unknown:
             why = solver.reason_unknown()
-            if why == "timeout" or self.seconds >= self.limit - CLOCKS_DIFFER:
-                raise OutOfTimeError(f"the limit of {self.limit:g} s is reached")
-            raise KeyboardInterrupt if why in INTERRUPTED_REASONS else OutOfTimeError(f"z3: {why}")
+            late = why in ("timeout", "canceled") or self.seconds >= self.limit
+            raise OutOfTimeError(f"the limit of {self.limit:g} s is reached" if late else f"z3: {why}")
         return bool(answer == z3.sat)
 
     def result(
@@ -128,6 +123,7 @@ class Task:
         return self.result(Verdict.HOLDS_TO_DEPTH, f"no run of at most {depth} steps breaks it", depth=depth)
 
 
+@deferred()
 def bmc(system: TransitionSystem, asked: Property, *, depth: int, limit: float = math.inf) -> EngineResult:
     """Bounded model checking: ever longer runs, up to ``depth`` steps and ``limit`` seconds, so that the
     run found is a shortest one. Where no run is longer, the property is proved."""
@@ -147,6 +143,7 @@ def bmc(system: TransitionSystem, asked: Property, *, depth: int, limit: float =
     return task.unreached(depth)
 
 
+@deferred()
 def induction(
     system: TransitionSystem,
     asked: Property,
@@ -202,6 +199,7 @@ class _Path:
         self._task, self._simple = task, simple
         self._unrolling = Unrolling(task.question.system)
         self._solver = z3.SolverFor("QF_FD")
+        self._solver.set("ctrl_c", False)
         self._solver.add(*self._unrolling.bounds(0))
         if initial:
             self._solver.add(self._unrolling.at(in_initial(task.question.system), 0))

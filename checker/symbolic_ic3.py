@@ -18,8 +18,9 @@ from typing import Final, TypeAlias
 import z3
 
 from avicheck.checker.engine import EngineResult
+from avicheck.checker.interrupt import deferred
 from avicheck.checker.solve import Query, ask, solve
-from avicheck.checker.symbolic import CLOCKS_DIFFER, OutOfTimeError, Task
+from avicheck.checker.symbolic import OutOfTimeError, Task
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.bitvectors import width_of
 from avicheck.encodings.expr import (
@@ -40,7 +41,7 @@ from avicheck.encodings.expr import (
 from avicheck.encodings.substitute import substitute
 from avicheck.encodings.to_z3 import Term
 from avicheck.encodings.transition import Property, Run, Transition, TransitionSystem, Values, Variable, fire
-from avicheck.encodings.unroll import INTERRUPTED, Unrolling, in_initial
+from avicheck.encodings.unroll import Unrolling, in_initial
 
 _BITWISE: Final = frozenset({Op.BITAND, Op.BITOR, Op.BITXOR, Op.SHL, Op.SHR, Op.BITCOUNT})
 
@@ -75,6 +76,7 @@ def certificate(system: TransitionSystem, goal: Expr, invariant: Expr) -> tuple[
     )
 
 
+@deferred()
 def ic3(system: TransitionSystem, asked: Property, *, limit: float = math.inf) -> EngineResult:
     """IC3 within ``limit`` seconds: proved, with the invariant in the result; or violated, by a run that
     need not be a shortest one; or unknown."""
@@ -98,7 +100,7 @@ def _certified(task: Task, clauses: Sequence[Expr], depth: int) -> EngineResult:
         if answer.status == "sat":
             return task.result(Verdict.TOOL_ERROR, f"the invariant found is none: {query.sentence}")
         if answer.status == "unknown":
-            if answer.why in INTERRUPTED and left - answer.seconds > CLOCKS_DIFFER:
+            if answer.why == "interrupted from keyboard":
                 raise KeyboardInterrupt
             return task.result(Verdict.UNKNOWN, f"the invariant found could not be checked: {answer.why}")
     detail = f"for any number of steps, by an invariant of {len(clauses)} clauses"
@@ -113,6 +115,7 @@ class _Frames:
         self._task, self._unrolling = task, unrolling
         self._solver = z3.SimpleSolver()  # for many small questions faster than the one for QF_FD
         self._solver.set("relevancy", 0)
+        self._solver.set("ctrl_c", False)
         self._solver.add(*unrolling.bounds(0), *(unrolling.step(0) if step else ()))
         self._once = z3.FreshConst(z3.BoolSort())
         """What makes the condition of the last search count: none, when the next one begins."""

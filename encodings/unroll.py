@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import z3
 
@@ -30,10 +30,6 @@ from avicheck.encodings.transition import Run, TransitionSystem, Values, Variabl
 
 _STEP = "step:fired"
 _NEXT = "next:"
-
-INTERRUPTED: Final = ("interrupted from keyboard", "canceled")
-"""The reasons that z3 gives for no answer after a SIGINT, which Python never hears of then. The second is
-also one for a limit of time."""
 
 
 def next_copy(var: Variable) -> Expr:
@@ -186,13 +182,14 @@ class Solutions:
         self._names = [transition.name for transition in system.transitions]
         self._terms = [z3.FreshConst(term.sort()) for term in (before, step, after)]
         self._solver = z3.SolverFor("QF_FD")
+        self._solver.set("ctrl_c", False)
         self._solver.add(*unrolling.bounds(0), *constraints)
         for name, term in zip(self._terms, (before, step, after), strict=True):
             self._solver.add(name == term)
 
     def of(self, states: Sequence[int]) -> Iterator[tuple[int, str, int]]:
         """The solutions in some packed states, in any order: state, transition, next state.
-        ``UnansweredError`` if the solver gives up, KeyboardInterrupt if it is interrupted."""
+        ``UnansweredError`` if the solver gives up."""
         self._solver.push()
         self._solver.add(z3.Or([self._terms[0] == state for state in states]))
         while self._satisfiable():
@@ -206,6 +203,5 @@ class Solutions:
     def _satisfiable(self) -> bool:
         answer = self._solver.check()
         if answer == z3.unknown:
-            reason = self._solver.reason_unknown()
-            raise KeyboardInterrupt if reason in INTERRUPTED else UnansweredError(reason)
+            raise UnansweredError(self._solver.reason_unknown())
         return bool(answer == z3.sat)

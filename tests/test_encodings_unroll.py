@@ -63,11 +63,8 @@ def test_a_broken_relation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert solved(counter(), {"x": 0}) != computed(counter(), {"x": 0})
 
 
-@pytest.mark.parametrize(("reason", "error"), [("canceled", KeyboardInterrupt), ("memout", UnansweredError)])
-def test_no_answer_is_no_end_of_the_solutions(
-    reason: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_answer_is_no_end_of_the_solutions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(z3.Solver, "check", lambda _solver: z3.unknown)
-    monkeypatch.setattr(z3.Solver, "reason_unknown", lambda _solver: reason)
-    with pytest.raises(error):
+    monkeypatch.setattr(z3.Solver, "reason_unknown", lambda _solver: "memout")
+    with pytest.raises(UnansweredError, match=r"^memout$"):
         solved(counter(), {"x": 0})
