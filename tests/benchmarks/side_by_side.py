@@ -145,7 +145,8 @@ def table(contest: Contest, answers: Mapping[str, Sequence[Answer]]) -> Iterator
             medians[own] for own in ("avicheck cold", "avicheck warm", "avicheck symmetry") if own in medians
         ]
         ratios = "  ".join(f"{medians[name] / own:6.1f}" for own in ours)
-        yield f"  {name:22} {medians[name]:8.2f} ({min(seconds):.2f} to {max(seconds):.2f})  {ratios}  {found}"
+        spread = f"({min(seconds):.2f} to {max(seconds):.2f})"
+        yield f"  {name:22} {medians[name]:8.2f} {spread}  {ratios}  {found}"
 
 
 def main() -> int:
