@@ -18,7 +18,7 @@ from avicheck.spec.machine import STEPS_SUCCEED
 
 WIDTH: Final = 75
 """A mail's lines are not longer."""
-_NARROWEST: Final = 22
+_NARROWEST: Final = 28
 """Where columns would be narrower, each takes the rest of the line, a bit further to the right."""
 _GAP: Final = 2
 _STAIR: Final = 4
@@ -163,7 +163,7 @@ def _columns(words: Words, told: list[Told], width: int) -> _Columns:
     threads = [thread for thread in words.threads if thread in acting]
     gutter = len(str(len(told))) + 2
     each = (width - gutter + _GAP) // max(1, len(threads)) - _GAP
-    folded = each < _NARROWEST
+    folded = len(threads) > 1 and each < _NARROWEST
     if folded:
         starts = {thread: min(gutter + i * _STAIR, width - _LEAST) for i, thread in enumerate(threads)}
     else:
