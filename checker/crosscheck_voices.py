@@ -122,7 +122,7 @@ def compiled(system: TransitionSystem, layout: Layout) -> Voice:
     named, names = conditions(system), [step.name for step in system.transitions]
     pointer = ctypes.c_void_p
     types = {"successors": (pointer,) * 5, "holds": (ctypes.c_bool, pointer, pointer)}
-    functions, alive = jit(successors_text(marked, form, list(named.values())), types)
+    functions, alive = jit([successors_text(marked, form, list(named.values()))], types)
     words = form.words + RECORD_EXTRA
     before = (ctypes.c_uint64 * form.words)()
     room = (ctypes.c_uint64 * (words * (len(names) + 1)))()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -28,7 +29,7 @@ from avicheck.encodings.expr import Expr, evaluate, not_, postorder
 from avicheck.encodings.transition import Property, ReplayError, Run, TransitionSystem, fire
 
 if TYPE_CHECKING:
-    from avicheck.checker.explore_compiled import Compiled
+    from avicheck.checker.explore_compiled import Compiled, Texts
 
 ENGINE: Final = "explicit"
 
@@ -238,6 +239,13 @@ class _Exploring:
             self.save(self.saving is not None and stopped != "decided" and self.search.consistent)
         return self.result(stopped)
 
+    @cached_property
+    def modules(self) -> Texts:
+        """What the compiled tier is made of."""
+        from avicheck.checker.explore_compiled import texts
+
+        return texts(self.searched, self.expressions)
+
     def interrupt(self) -> None:
         """Stop as soon as the states at hand are expanded."""
         self.interrupted = True
@@ -262,7 +270,7 @@ class _Exploring:
         from avicheck.checker.explore_compiled import Compiled
 
         memory = self.limits.memory
-        self.search = Compiled(self.searched, self.expressions, snapshot, memory)
+        self.search = Compiled(self.searched, self.expressions, self.modules, snapshot, memory)
 
     def save(self, due: bool) -> None:
         """Write a checkpoint if it is due."""
@@ -313,10 +321,10 @@ class _Exploring:
     def is_time_to_compile(self) -> bool:
         """Whether compiled code is there already, or pays for its compilation."""
         if not self.looked and LOOK <= self.search.count < self.switch:
-            from avicheck.checker.explore_compiled import compiled_before
+            from avicheck.checker.jit import kept
 
             self.looked = True
-            return compiled_before(self.searched, self.expressions)
+            return kept(self.modules)
         return self.search.count >= self.switch
 
     def look_after(self) -> None:

@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from avicheck.checker.checkpoint import Marks, Snapshot
-from avicheck.checker.jit import compiled, kept, soon_compiled
+from avicheck.checker.jit import compiled, soon_compiled
 from avicheck.checker.memory import resident
 from avicheck.checker.searched import Searched
 from avicheck.encodings.expr import Expr, evaluate
@@ -28,6 +28,9 @@ from avicheck.encodings.llvm_search import (
     search_text,
 )
 from avicheck.encodings.llvm_table import BUCKET, OVERFLOW, ROOM, shape
+
+Texts: TypeAlias = tuple[str, str]
+"""Two modules of LLVM IR."""
 
 PAIR: Final = 1 << 13
 """States whose expansion is worth a second thread."""
@@ -58,12 +61,8 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def compiled_before(searched: Searched, expressions: Sequence[Expr]) -> bool:
-    """Whether machine code for such a search was kept."""
-    return kept(*_texts(searched, expressions))
-
-
-def _texts(searched: Searched, expressions: Sequence[Expr]) -> tuple[str, str]:
+def texts(searched: Searched, expressions: Sequence[Expr]) -> Texts:
+    """The modules of a search: how to search, and what there is to know of the system."""
     model = model_text(searched.system, searched.layout, expressions, searched.symmetry)
     return search_text(shape(searched.layout), searched.symmetry is not None), model
 
@@ -73,15 +72,15 @@ class _Context(ctypes.Structure):
 
 
 class _Code:
-    """The functions of a search. Those of a model that is new are quickly made at first, to be replaced by
-    faster ones once another thread has made them, if there are ``several`` processors."""
+    """The functions of a search. New ones are quickly made at first, to be replaced by faster ones once
+    another thread has made them, if there are ``several`` processors."""
 
-    def __init__(self, search: str, model: str, several: bool) -> None:
-        self._texts = search, model
+    def __init__(self, modules: Texts, several: bool) -> None:
+        self._modules = modules
         if several:
-            self.functions, self._engines, self._fast = soon_compiled(search, _FUNCTIONS, model)
+            self.functions, self._engines, self._fast = soon_compiled(modules, _FUNCTIONS)
         else:
-            self.functions, self._engines = compiled(search, _FUNCTIONS, model)
+            self.functions, self._engines = compiled(modules, _FUNCTIONS)
             self._fast = True
         self._better: list[tuple[Mapping[str, Any], object]] = []
         self.improving = False
@@ -98,8 +97,7 @@ class _Code:
             self.improving = False
 
     def _make(self) -> None:
-        search, model = self._texts
-        self._better.append(compiled(search, _FUNCTIONS, model))
+        self._better.append(compiled(self._modules, _FUNCTIONS))
 
 
 class _Pace:
@@ -136,14 +134,14 @@ class Compiled:
         self,
         searched: Searched,
         expressions: Sequence[Expr],
+        modules: Texts,
         snapshot: Snapshot,
         max_memory: int,
     ) -> None:
         system, self._layout, self._expressions = searched.system, searched.layout, expressions
         self._form = form = shape(self._layout)
-        search, model = _texts(searched, expressions)
         self._several, self._pace = _processors() > 1, _Pace()
-        self._code = _Code(search, model, self._several)
+        self._code = _Code(modules, self._several)
         self._state_bytes = form.words * 8
         self._batch = BATCH + len(system.transitions)
         self._budget = max_memory - resident()

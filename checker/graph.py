@@ -90,7 +90,7 @@ class CompiledGraph:
         self.names = np.min_scalar_type(len(system.transitions))
         self._expressions, self._widest = len(expressions), max(1, snapshot.marks.widest)
         self._functions, self._engine = compiled(
-            graph_text(system, layout, expressions, self.names.itemsize * 8),
+            [graph_text(system, layout, expressions, self.names.itemsize * 8)],
             {
                 "mark": (None, pointer, number, pointer, pointer),
                 "index": (None, pointer, number, number, pointer),

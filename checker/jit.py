@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from avicheck.checker import cache
@@ -15,23 +15,22 @@ _KIND: Final = "machine-code"
 _MADE: Final = "machine-code-made"
 
 
-def compiled(text: str, signatures: Signatures, *more: str) -> tuple[Mapping[str, Any], object]:
-    """The functions of a module, and what keeps them alive. It may call those of ``more`` modules and the
-    other way round; functions that are ``alwaysinline`` are inlined within a module. Machine code is kept
-    for the next time."""
-    return _linked([_fast_code(each) for each in (text, *more)], signatures)
+def compiled(modules: Sequence[str], signatures: Signatures) -> tuple[Mapping[str, Any], object]:
+    """Functions of some modules, and what keeps them alive. The modules may call each other's functions;
+    those that are ``alwaysinline`` are inlined within a module. Machine code is kept for the next time."""
+    return _linked([_fast_code(text) for text in modules], signatures)
 
 
-def kept(*texts: str) -> bool:
+def kept(modules: Sequence[str]) -> bool:
     """Whether machine code for some modules was kept, on this machine or on one that shares its files."""
-    return all(cache.get(_MADE, cache.key_of((text,))) is not None for text in texts)
+    return all(cache.get(_MADE, cache.key_of((text,))) is not None for text in modules)
 
 
-def soon_compiled(text: str, signatures: Signatures, *more: str) -> tuple[Mapping[str, Any], object, bool]:
-    """As ``compiled``, but with ``more`` modules whose code is sooner there and slower, if none was kept: the
-    last result tells whether all of it is fast."""
-    found = [cache.get(_KIND, _key(each)) for each in more]
-    codes = [_fast_code(text), *(code or _code(each, 0) for code, each in zip(found, more, strict=True))]
+def soon_compiled(modules: Sequence[str], signatures: Signatures) -> tuple[Mapping[str, Any], object, bool]:
+    """As ``compiled``, but with code that is sooner there and slower where none was kept: the last result
+    tells whether all of it is fast."""
+    found = [cache.get(_KIND, _key(text)) for text in modules]
+    codes = [code or _code(text, 0) for code, text in zip(found, modules, strict=True)]
     return *_linked(codes, signatures), None not in found
 
 

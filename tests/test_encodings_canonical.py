@@ -80,7 +80,7 @@ def states(system: TransitionSystem, chance: random.Random, count: int) -> list[
 def native(system: TransitionSystem, form: Layout) -> Callable[[int], int]:
     """The compiled function."""
     text = canonical_text(canonical(system.families, form), form).replace("define internal", "define")
-    functions, kept = compiled(text, {"canonical": (None, ctypes.c_void_p)})
+    functions, kept = compiled([text], {"canonical": (None, ctypes.c_void_p)})
 
     def call(packed: int) -> int:
         words = ctypes.create_string_buffer(packed.to_bytes(form.words * 8, "little"))
