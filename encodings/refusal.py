@@ -6,7 +6,7 @@ import ast
 import inspect
 import linecache
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Final, NoReturn, TypeAlias
@@ -105,11 +105,12 @@ def _is_helper(value: Any) -> bool:
     )
 
 
-def _named_by(function: FunctionType) -> dict[str, Any]:
+@cache
+def _named_by(function: FunctionType) -> Mapping[str, Any]:
     """The values of the free names in a function's text, as far as they are bound."""
     free = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     values = {}
-    for node in _walk(function):
+    for node in _nodes(function.__code__.co_filename, function.__code__.co_firstlineno):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             if node.id in free:
                 values[node.id] = _content(free[node.id])
@@ -125,11 +126,19 @@ def _content(cell: Any) -> Any:
         return None
 
 
-def _walk(function: FunctionType) -> Iterator[ast.AST]:
-    """The parts of a function's text, decorators apart."""
-    for node in _definitions(function.__code__.co_filename).get(function.__code__.co_firstlineno, ()):
-        for part in (node.args, *([node.body] if isinstance(node, ast.Lambda) else node.body)):
-            yield from ast.walk(part)
+@cache
+def _nodes(file: str, line: int) -> list[ast.AST]:
+    """The parts of the text of the functions that begin at a line, decorators apart."""
+    return [
+        node
+        for definition in _definitions(file).get(line, ())
+        for part in (definition.args, *_body(definition))
+        for node in ast.walk(part)
+    ]
+
+
+def _body(definition: _Definition) -> Sequence[ast.AST]:
+    return [definition.body] if isinstance(definition, ast.Lambda) else definition.body
 
 
 _Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -146,8 +155,10 @@ def _definitions(file: str) -> dict[int, list[_Definition]]:
     return found
 
 
+@cache
 def _check_function(function: FunctionType) -> None:
-    code, nodes = function.__code__, list(_walk(function))
+    code = function.__code__
+    nodes = _nodes(code.co_filename, code.co_firstlineno)
     if not nodes:
         raise LiftError(f"{defined_at(function)}: Text of a rule must be readable, not missing")
     for name, parameter in inspect.signature(function).parameters.items():
