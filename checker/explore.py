@@ -43,8 +43,6 @@ Reason: TypeAlias = Literal["decided", "states", "memory", "time", "interrupted"
 
 EFFORT: Final = 3_000_000
 """Subexpressions times states from which on compiled code pays for its compilation."""
-LOOK: Final = 1_000
-"""States from which on it pays to look for code that was compiled before."""
 _CHUNKS: Final = (2_000, 1 << 17)
 """States that are expanded at a time, at least and at most: as many in either tier, so that a search that is
 stopped has seen the same states however fast it was."""
@@ -219,7 +217,6 @@ class _Exploring:
         self.expressions = [_sought(prop) for prop in self.properties]
         steps = [expr for step in self.system.transitions for expr in (step.guard, *step.updates.values())]
         self.switch = EFFORT // max(1, sum(1 for _ in postorder([*steps, *self.expressions])))
-        self.looked = False
         self.decided: dict[str, int] = {}
         self.search: Interpreted | Compiled
         self.level_end = self.depth = 0
@@ -259,11 +256,16 @@ class _Exploring:
     def resume(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot."""
         self.level_end, self.depth = snapshot.marks.level_end, snapshot.marks.depth
-        small = len(snapshot.parents) < 4 * self.switch
-        if self.limits.tier == "interpreted" or (self.limits.tier == "auto" and small):
+        if self.limits.tier == "interpreted" or (self.limits.tier == "auto" and self.is_quick(snapshot)):
             self.search = Interpreted(self.searched, self.expressions, snapshot)
         else:
             self.compile(snapshot)
+
+    def is_quick(self, snapshot: Snapshot) -> bool:
+        """Whether to begin interpreted: before code pays for its compilation, unless it was kept."""
+        from avicheck.checker.jit import kept
+
+        return len(snapshot.parents) < 4 * self.switch and not kept(self.modules)
 
     def compile(self, snapshot: Snapshot) -> None:
         """Go on with compiled code."""
@@ -308,7 +310,7 @@ class _Exploring:
     def advance(self) -> Reason | None:
         """Expand some states of the level."""
         search = self.search
-        if self.limits.tier == "auto" and search.name == "interpreted" and self.is_time_to_compile():
+        if self.limits.tier == "auto" and search.name == "interpreted" and search.count >= self.switch:
             self.compile(self.snapshot())
             self.search.asked, search = search.asked, self.search
         least, most = _CHUNKS
@@ -317,15 +319,6 @@ class _Exploring:
         if search.fault is not None:
             raise self.fault(*search.fault)
         return self.decide(alarms) or ("memory" if search.full else None)
-
-    def is_time_to_compile(self) -> bool:
-        """Whether compiled code is there already, or pays for its compilation."""
-        if not self.looked and LOOK <= self.search.count < self.switch:
-            from avicheck.checker.jit import kept
-
-            self.looked = True
-            return kept(self.modules)
-        return self.search.count >= self.switch
 
     def look_after(self) -> None:
         """Report progress and save, if it is time."""
