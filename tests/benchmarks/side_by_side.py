@@ -2,20 +2,22 @@
 all included: ``python -m tests.benchmarks.side_by_side``.
 
 Nobody pays for the export. Our engine runs three times: with nothing kept from runs before (cold), with
-machine code that it kept (warm), and where instances are interchangeable under their symmetry. For
-apic-map-life lifting is part of the run. Peers run at the best of their compiler levels. In a round everybody
-runs once, one after the other; what counts are ratios within a run of this program, on a machine that has
-nothing else to do.
+lifted models and machine code that it kept (warm), and where instances are interchangeable under their
+symmetry. For apic-map-life lifting is part of the run. Python finds its own bytecode, as after any
+installation; peers run at the best of their compiler levels. In a round everybody runs once, one after the
+other; what counts are ratios within a run of this program, on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -99,12 +101,27 @@ def contestants(states: int, kept: Path, jar: Path | None, making: str = READ) -
     )
 
 
+@contextmanager
+def bytecode_kept(folder: Path) -> Iterator[None]:
+    """Let programs of Python that run inside keep bytecode there, whatever the environment says."""
+    names = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
+    usual = {name: os.environ[name] for name in names if name in os.environ}
+    for name in usual:
+        del os.environ[name]
+    os.environ[names[0]] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[names[0]]
+        os.environ.update(usual)
+
+
 def run(contest: Contest, rounds: int, report: Callable[[str], None]) -> dict[str, list[Answer]]:
     """Every answer by tool, in the order of the rounds; everybody goes first in turn."""
     tools = [tool for tool in (*contest.tools, *contest.symmetric) if not tool.missing]
     answers: dict[str, list[Answer]] = {tool.name: [] for tool in tools}
     for tool in tools:
-        if tool.name in ("avicheck warm", "avicheck symmetry"):
+        if tool.name.startswith("avicheck"):
             tool.ask(contest.question, LIMIT)
     for k in range(rounds):
         for tool in (*tools[k % len(tools) :], *tools[: k % len(tools)]):
@@ -161,7 +178,11 @@ def main() -> int:
     chosen = parser.parse_args()
     told: list[dict[str, object]] = []
     failed = False
-    with tempfile.TemporaryDirectory(prefix="avicheck-kept-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="avicheck-kept-") as folder,
+        tempfile.TemporaryDirectory(prefix="avicheck-bytecode-") as bytecode,
+        bytecode_kept(Path(bytecode)),
+    ):
         kept = Path(folder)
         contests = [every_state(size, kept, chosen.tlc) for size in chosen.sizes]
         contests += [first_counterexample(size, kept, chosen.tlc) for size in chosen.bugs]
