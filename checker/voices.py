@@ -165,11 +165,15 @@ def route_by_rules(case: Case) -> Said:
     }
 
 
+def hypercall(case: PvCase) -> tuple[Kvm, BoolTerm, route_rules.PvIpi]:
+    """A case, as the rules see it."""
+    kvm, alloc_fails, ipi = (getattr(case, name) for name in ("kvm", "alloc_fails", "ipi"))
+    return kvm, alloc_fails, route_rules.PvIpi(ipi.low, ipi.high, ipi.min, wide(ipi.icr, 64), ipi.op64)
+
+
 def pv_by_rules(case: PvCase) -> Said:
     """As ``pv_by_model``."""
-    ipi: Any = case.ipi
-    call = route_rules.PvIpi(ipi.low, ipi.high, ipi.min, wide(ipi.icr, 64), ipi.op64)
-    request, indices = (case.kvm, case.alloc_fails, call), range(len(case.kvm.vcpus))
+    request, indices = hypercall(case), range(len(case.kvm.vcpus))
     return {
         "r": route_rules.pv_ipi(*request),
         **{f"called[{i}]": route_rules.pv_calls(*request, i) != 0 for i in indices},

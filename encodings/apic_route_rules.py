@@ -346,37 +346,70 @@ def _pv_refused(ipi: PvIpi) -> BoolTerm:
     return z3.Or([bit_of(ipi.icr, bit) for bit in (11, 18, 19)])
 
 
-@remembered
-def pv_calls(kvm: Kvm, alloc_fails: BoolTerm, ipi: PvIpi, i: int) -> BvTerm:
-    """How often ``kvm_pv_send_ipi`` calls ``kvm_apic_set_irq`` for vCPU ``i``, 32 bits: once for each bit of
-    either word that means a slot it owns. The second word starts 32 or 64 slots on, in 32-bit arithmetic."""
-    second = ipi.min + z3.If(ipi.op64, z3.BitVecVal(64, 32), z3.BitVecVal(32, 32))
-    sent = z3.And(map_present(kvm, alloc_fails), z3.Not(_pv_refused(ipi)))
+PV_BITS: Final = 128
+"""The bits of a hypercall's two words, the first word's first."""
 
-    def meant(word: BvTerm, start: BvTerm, slot: Slot) -> BoolTerm:
+
+@remembered
+def _pv_meant(kvm: Kvm, alloc_fails: BoolTerm, ipi: PvIpi, i: int) -> list[tuple[BoolTerm, BvTerm]]:
+    """For each slot that vCPU ``i`` can own, in each word: whether the call means it, and by which of
+    the bits (8 bits wide). The second word starts 32 or 64 slots on, in 32-bit arithmetic."""
+    second = ipi.min + z3.If(ipi.op64, z3.BitVecVal(64, 32), z3.BitVecVal(32, 32))
+    sent = pv_is_sent(kvm, alloc_fails, ipi)
+
+    def meant(word: BvTerm, start: BvTerm, first: int, slot: Slot) -> tuple[BoolTerm, BvTerm]:
         offset = wide(slot.id) - start
         bit = z3.Extract(0, 0, z3.LShR(word, wide(offset, 64)))
-        return z3.And(sent, slot.owned, z3.ULE(start, wide(slot.id)), z3.ULT(offset, 64), bit == 1)
+        within = z3.And(z3.ULE(start, wide(slot.id)), z3.ULT(offset, 64))
+        return z3.And(sent, slot.owned, within, bit == 1), z3.Extract(7, 0, offset) + first
 
-    return sum(
-        one_if(meant(word, start, slot), 32)
+    return [
+        meant(word, start, first, slot)
         for slot in phys_slots(kvm)[i]
-        for word, start in ((ipi.low, ipi.min), (ipi.high, second))
-    )
+        for word, start, first in ((ipi.low, ipi.min, 0), (ipi.high, second, 64))
+    ]
+
+
+def pv_is_sent(kvm: Kvm, alloc_fails: BoolTerm, ipi: PvIpi) -> BoolTerm:
+    """``kvm_pv_send_ipi`` goes through the bits: there is a map, and the ICR is acceptable."""
+    return z3.And(map_present(kvm, alloc_fails), z3.Not(_pv_refused(ipi)))
+
+
+def pv_called_by(kvm: Kvm, alloc_fails: BoolTerm, ipi: PvIpi, i: int, bit: int) -> BoolTerm:
+    """vCPU ``i`` owns the slot that one of the bits means."""
+    slots = _pv_meant(kvm, alloc_fails, ipi, i)
+    return z3.Or([z3.And(meant, by == bit) for meant, by in slots])
+
+
+def pv_calls(kvm: Kvm, alloc_fails: BoolTerm, ipi: PvIpi, i: int, bits: int = PV_BITS) -> BvTerm:
+    """How often ``kvm_pv_send_ipi`` calls ``kvm_apic_set_irq`` for vCPU ``i``, 32 bits: once for each of
+    the first ``bits`` bits that means a slot it owns."""
+    slots = _pv_meant(kvm, alloc_fails, ipi, i)
+    return sum(one_if(z3.And(meant, z3.ULT(by, bits)), 32) for meant, by in slots)
+
+
+def pv_takes(kvm: Kvm, ipi: PvIpi, i: int) -> BoolTerm:
+    """vCPU ``i`` accepts what it is called with."""
+    asserted = z3.Or(bit_of(ipi.icr, 14), z3.Not(bit_of(ipi.icr, 15)))
+    return _accepts(kvm.vcpus[i], z3.Extract(10, 8, ipi.icr), asserted)
 
 
 def pv_accepts(kvm: Kvm, alloc_fails: BoolTerm, ipi: PvIpi, i: int) -> BoolTerm:
     """vCPU ``i`` is called at least once by ``kvm_pv_send_ipi`` and accepts."""
-    asserted = z3.Or(bit_of(ipi.icr, 14), z3.Not(bit_of(ipi.icr, 15)))
-    accepts = _accepts(kvm.vcpus[i], z3.Extract(10, 8, ipi.icr), asserted)
-    return z3.And(pv_calls(kvm, alloc_fails, ipi, i) != 0, accepts)
+    return z3.And(pv_calls(kvm, alloc_fails, ipi, i) != 0, pv_takes(kvm, ipi, i))
+
+
+def pv_count(kvm: Kvm, alloc_fails: BoolTerm, ipi: PvIpi, bits: int = PV_BITS) -> BvTerm:
+    """The number of acceptances that the first ``bits`` bits bring, 32 bits."""
+    counts = [
+        z3.If(pv_takes(kvm, ipi, i), pv_calls(kvm, alloc_fails, ipi, i, bits), z3.BitVecVal(0, 32))
+        for i in range(len(kvm.vcpus))
+    ]
+    return sum(counts)
 
 
 def pv_ipi(kvm: Kvm, alloc_fails: BoolTerm, ipi: PvIpi) -> BvTerm:
     """``kvm_pv_send_ipi`` returns, as a 32-bit int: the number of acceptances, EINVAL or EOPNOTSUPP."""
-    count = sum(
-        z3.If(pv_accepts(kvm, alloc_fails, ipi, i), pv_calls(kvm, alloc_fails, ipi, i), z3.BitVecVal(0, 32))
-        for i in range(len(kvm.vcpus))
-    )
+    count = pv_count(kvm, alloc_fails, ipi)
     no_map = z3.If(map_present(kvm, alloc_fails), count, z3.BitVecVal(EOPNOTSUPP, 32))
     return z3.If(_pv_refused(ipi), z3.BitVecVal(EINVAL, 32), no_map)

@@ -74,11 +74,15 @@ class Translator(Generic[T]):
     def terms(self, exprs: Iterable[Expr]) -> list[T]:
         """The terms of some expressions."""
         exprs = list(exprs)
-        if any(expr not in self._terms for expr in exprs):
-            for part in postorder(exprs):
-                if part not in self._terms:
-                    self._terms[part] = self._bool(part) if part.is_bool else self._int(part)
+        for part in postorder(exprs, self._terms):
+            self._terms[part] = self._bool(part) if part.is_bool else self._int(part)
         return [self._terms[expr] for expr in exprs]
+
+    def stand_in(self, expr: Expr, term: T) -> None:
+        """From now on the term of ``expr``, of its sort and width, is ``term``, whatever it is made of.
+        ValueError if it was translated before."""
+        if self._terms.setdefault(expr, term) is not term:
+            raise ValueError("Expression must not be translated before something stands in for it")
 
     def domains(self, variables: Iterable[Expr]) -> list[T]:
         """That integer variables lie within their bounds, as far as their bits leave room for more.

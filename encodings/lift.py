@@ -8,6 +8,7 @@ Forks whose outcome follows from the path so far are not taken.
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ class Lifter:
         self._plan: tuple[bool, ...] = ()
         self._trail: _Trail | None = None
         self._memo: dict[tuple[Any, ...], Any] = {}
+        self._arguments: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._needs_context: set[tuple[Any, ...]] = set()
         self._trials = 0
         self._feasible: dict[Expr, bool] = {}
@@ -105,7 +107,16 @@ class Lifter:
         result = self._memo[key]
         if result is NEVER:
             raise _DeadEndError
+        self._arguments[key] = args
         return result
+
+    def calls(self, rule: Callable[..., Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+        """Every call of a rule that returned, once for the same arguments on the same path: the arguments
+        and the result."""
+        function = inspect.unwrap(rule)
+        for key, args in self._arguments.items():
+            if key[0] is function:
+                yield args, self._memo[key]
 
     def _try_alone(self, key: tuple[Any, ...], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._trials += 1

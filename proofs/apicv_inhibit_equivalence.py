@@ -14,7 +14,7 @@ from avicheck.checker.obligations import lifting_obligations
 from avicheck.checker.solve import Query
 from avicheck.checker.voices import Said, Subject, Voices, listen
 from avicheck.encodings import apicv_inhibit_rules as rules
-from avicheck.proofs.equivalence import compare
+from avicheck.proofs.comparison import compare
 from avicheck.spec.apic import config_ok
 from avicheck.spec.apicv_inhibit import (
     INHIBIT_KERNELS,

@@ -7,26 +7,25 @@ Some obligations take a lemma for granted that is another obligation of the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from avicheck.checker.obligations import lifting_obligations
 from avicheck.checker.solve import Query, ask
-from avicheck.checker.voices import MAP, PV, ROUTE, SIGNED, Voices, listen
+from avicheck.checker.voices import MAP, PV, ROUTE, Voices, listen
 from avicheck.encodings.apic_map_rules import config_ok
-from avicheck.encodings.bitvectors import Translator, width_of
+from avicheck.encodings.cuts import Script
 from avicheck.encodings.expr import Expr, not_
-from avicheck.encodings.from_z3 import Reader
 from avicheck.encodings.lift import to_expr
-from avicheck.encodings.smtlib import SmtLibBuilder, written
-from avicheck.encodings.z3vars import Term
+from avicheck.proofs import pv_equivalence
 from avicheck.proofs.apic_map import ARBITRATED, ROUTES, lowest_priority, not_lowest_priority
+from avicheck.proofs.comparison import as_query, compare, named
 from avicheck.spec.apic import Kvm, Vcpu, kvm_apic_present
 from avicheck.spec.apic import config_ok as config_ok_by_model
 from avicheck.spec.apic_map import max_apic_id
 from avicheck.spec.apic_map_model import Case, Outcome, outcome
-from avicheck.spec.kernels import KERNELS, Kernel
+from avicheck.spec.kernels import Kernel
 from avicheck.spec.lang import rule
 
 Predicate: TypeAlias = Callable[[Case, Outcome], bool]
@@ -39,9 +38,9 @@ class Sizes:
     map: int = 8
     route: int = 8
     """Everything but lowest priority: FIXED, NMI, INIT, SIPI, SMI."""
-    lowest: int = 4
+    lowest: int = 3
     """Lowest priority, by priority and by hashing; and ``kvm_intr_is_single_vcpu`` throughout."""
-    pv: int = 4
+    pv: int = 2
 
     def at_most(self, vcpus: int) -> Sizes:
         """These, none above ``vcpus``."""
@@ -53,7 +52,7 @@ FULL: Final = Sizes()
 
 def obligations(kernel: Kernel, vcpus: int = 8) -> list[Query]:
     """Every obligation for one kernel, at the full sizes but at most ``vcpus``. They speak for every
-    kernel with the same fixes: see ``alike``."""
+    kernel with the same fixes: see ``comparison.alike``."""
     sizes = FULL.at_most(vcpus)
     return [
         *map_obligations(listen(MAP, kernel, sizes.map)),
@@ -61,61 +60,6 @@ def obligations(kernel: Kernel, vcpus: int = 8) -> list[Query]:
         *lowest_obligations(listen(ROUTE, kernel, sizes.lowest)),
         *pv_obligations(listen(PV, kernel, sizes.pv)),
     ]
-
-
-def alike(kernel: Kernel) -> list[str]:
-    """The known kernels whose fixes are the same, in their order: one proof serves them all."""
-    return [other.name for other in KERNELS.values() if other.fixes == kernel.fixes]
-
-
-# One comparison.
-
-
-class Script:
-    """A script in which both sides speak of the same variables."""
-
-    def __init__(self, variables: Sequence[Expr]) -> None:
-        self.builder = SmtLibBuilder()
-        self._translator = Translator(self.builder)
-        names = {str(var.value): self._translator.term(var) for var in variables}
-        self._reader = Reader(self.builder, names)
-        self.asserted = self._translator.domains(variables)
-
-    def require(self, *conditions: Expr) -> None:
-        """Assert conditions of the specification."""
-        self.asserted += self._translator.terms(conditions)
-
-    def differ(self, lifted: Expr, stated: Term, signed: bool) -> str:
-        """That the two sides have different values."""
-        ours, theirs, build = self._translator.term(lifted), self._reader.term(stated), self.builder
-        if not lifted.is_bool:
-            have, size = width_of(lifted.lo, lifted.hi), stated.size()
-            width = max(have, size) + 1
-            ours = build.extend(width - have, lifted.lo < 0, ours, width)
-            theirs = build.extend(width - size, signed, theirs, width)
-        return build.apply("not", [build.apply("=", [ours, theirs], 0)], 0)
-
-
-def compare(
-    voices: Voices, part: str, sentence: str, names: Collection[str], given: Sequence[Expr] = ()
-) -> Query:
-    """The question whether, where all of ``given`` holds, some of the named values can differ."""
-    script = Script(voices.variables)
-    script.require(voices.ok, *given)
-    differ = [script.differ(voices.lifted[name], voices.stated[name], name in SIGNED) for name in names]
-    script.asserted.append(differ[0] if len(differ) == 1 else script.builder.apply("or", differ, 0))
-    return _query(voices, part, sentence, script)
-
-
-def _query(voices: Voices, part: str, sentence: str, script: Script) -> Query:
-    name, others = _named(voices, part), alike(voices.kernel)
-    sentence = f"{sentence} Kernel {' = '.join(others or [voices.kernel.name])}, {voices.vcpus} vCPUs."
-    text = written(script.builder, script.asserted, [f"{name}: {sentence}"], "unsat")
-    return Query(name, sentence, text, tuple(voices.variables))
-
-
-def _named(voices: Voices, part: str) -> str:
-    return f"equal/{voices.subject.name}/{voices.kernel.name}/{voices.vcpus}/{part}"
 
 
 # A lemma.
@@ -136,7 +80,7 @@ def _room(voices: Voices) -> list[Expr]:
 def _room_obligations(voices: Voices) -> list[Query]:
     sentence = "Lemma: no present vCPU's id is above max_apic_id."
     return [
-        ask(_named(voices, f"lemma-room/vcpu{i}"), sentence, [voices.ok, not_(has_room)])
+        ask(named(voices, f"lemma-room/vcpu{i}"), sentence, [voices.ok, not_(has_room)])
         for i, has_room in enumerate(_room(voices))
     ]
 
@@ -151,15 +95,15 @@ def map_obligations(voices: Voices) -> Iterator[Query]:
     room = _room(voices)
     for name in voices.lifted:
         yield compare(voices, name, f"Both sides agree on {name} (given the lemma).", [name], room)
-    yield from lifting_obligations(voices.lifter, _named(voices, "lifting"))
+    yield from lifting_obligations(voices.lifter, named(voices, "lifting"))
 
 
 def _config_obligation(voices: Voices) -> Query:
     with voices.lifter.resumed():
         ours = to_expr(config_ok_by_model(voices.case.kvm))
     script = Script(voices.variables)
-    script.asserted.append(script.differ(ours, config_ok(voices.stated_case.kvm), False))
-    return _query(voices, "config_ok", "Both sides agree which configurations exist.", script)
+    script.differ_somewhere([(ours, config_ok(voices.stated_case.kvm), False)])
+    return as_query(voices, "config_ok", "Both sides agree which configurations exist.", script)
 
 
 def route_obligations(voices: Voices) -> Iterator[Query]:
@@ -167,7 +111,7 @@ def route_obligations(voices: Voices) -> Iterator[Query]:
     yield from _room_obligations(voices)
     parts = {part.name: part.when for part in ROUTES}
     yield from _parts(voices, not_lowest_priority, parts, _shared(voices, "single_vcpu"))
-    yield from lifting_obligations(voices.lifter, _named(voices, "lifting"))
+    yield from lifting_obligations(voices.lifter, named(voices, "lifting"))
 
 
 def lowest_obligations(voices: Voices) -> Iterator[Query]:
@@ -177,7 +121,7 @@ def lowest_obligations(voices: Voices) -> Iterator[Query]:
     yield from _parts(voices, lowest_priority, parts, _shared(voices))
     single = {f"single/{part.name}": part.when for part in ROUTES}
     yield from _parts(voices, not_lowest_priority, single, {"single_vcpu": ["single_vcpu"]})
-    yield from lifting_obligations(voices.lifter, _named(voices, "lifting"))
+    yield from lifting_obligations(voices.lifter, named(voices, "lifting"))
 
 
 def _shared(voices: Voices, *left_out: str) -> dict[str, list[str]]:
@@ -204,15 +148,12 @@ def _parts(
             sentence = f"Both sides agree on {', '.join(names)} (given the lemma)."
             yield compare(voices, f"{part}/{group}", sentence, names, [*room, inside, condition])
     nothing = [voices.ok, inside, *map(not_, conditions.values())]
-    cover = _named(voices, f"{next(iter(parts)).partition('/')[0]}/cover")
+    cover = named(voices, f"{next(iter(parts)).partition('/')[0]}/cover")
     yield ask(cover, "The parts cover every case.", nothing)
 
 
 def pv_obligations(voices: Voices) -> Iterator[Query]:
-    """What a paravirtual IPI returns, whom it is handed to, and who accepts it."""
+    """Everything about a paravirtual IPI."""
     yield from _room_obligations(voices)
-    room = _room(voices)
-    for group, names in _shared(voices).items():
-        sentence = f"Both sides agree on {', '.join(names)} (given the lemma)."
-        yield compare(voices, group, sentence, names, room)
-    yield from lifting_obligations(voices.lifter, _named(voices, "lifting"))
+    yield from pv_equivalence.pv_obligations(voices, _room(voices))
+    yield from lifting_obligations(voices.lifter, named(voices, "lifting"))

@@ -15,12 +15,12 @@ import z3
 from avicheck.checker.obligations import lifting_obligations
 from avicheck.checker.solve import Assignment, Query, ask
 from avicheck.encodings import secure_avic_rules as rules
+from avicheck.encodings.cuts import Script
 from avicheck.encodings.expr import Expr, bool_var, eq, int_var, not_, or_
 from avicheck.encodings.lift import Lifter, concrete, lifting, symbolic, to_expr
 from avicheck.encodings.smtlib import written
 from avicheck.encodings.symbolic import leaves_of
 from avicheck.encodings.z3vars import Term, bounds, declare, leaves
-from avicheck.proofs.equivalence import Script
 from avicheck.spec import secure_avic_hardware as hardware
 from avicheck.spec.kernels import Kernel
 from avicheck.spec.lang import NULL, U8, record

@@ -789,3 +789,22 @@ def test_values_of_different_shapes_cannot_be_merged(a: Any, b: Any, shapes: str
     with pytest.raises(TypeError) as refused:
         merge(ex.bool_var("f"), a, b)
     assert str(refused.value) == f"values of one shape, not {shapes}"
+
+
+@rule
+def _one_more(a: int) -> int:
+    return a + 1
+
+
+@rule
+def _two_more(a: int) -> int:
+    return _one_more(_one_more(a))
+
+
+def test_a_lifter_tells_every_call_of_a_rule_and_its_result() -> None:
+    a = symbolic(SMALL, {}, "a")
+    with lifting() as lifter:
+        whole = to_expr(_two_more(a))
+    first, second = [(to_expr(args[0]), to_expr(result)) for args, result in lifter.calls(_one_more)]
+    assert first == (to_expr(a), ex.add(to_expr(a), ex.constant(1)))
+    assert second == (first[1], whole)
