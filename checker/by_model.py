@@ -1,9 +1,9 @@
-"""Commands that take other options for concurrent models: ``check``, ``find``."""
+"""Commands that take other options for concurrent models: ``check``, ``find``, ``crosscheck``."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -15,29 +15,34 @@ from avicheck.checker.systems import registered
 
 
 class ByModel(click.Command):
-    """A command on apic-map; where its arguments name a concurrent model, the command ``concurrent``
-    (``module:name``) is run in its place, under its name."""
+    """A command on one kind of model; where its arguments name a model of the other kind, another command
+    (``module:name``) is run in its place, under its name: ``concurrent`` or ``direct``."""
 
-    def __init__(self, *args: Any, concurrent: str, **extra: Any) -> None:
+    def __init__(self, *args: Any, concurrent: str = "", direct: str = "", **extra: Any) -> None:
         super().__init__(*args, **extra)
-        self.concurrent = concurrent
+        self.other, self.concurrent = concurrent or direct, bool(concurrent)
+
+    @property
+    def others(self) -> Mapping[str, Any]:
+        """The models of the other kind."""
+        return registered() if self.concurrent else MODELS
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """The context of the command that the model asks for."""
-        known = registered()
-        if next((arg for arg in args if arg in known or arg in MODELS), None) not in known:
+        if next((arg for arg in args if arg in registered() or arg in MODELS), "") not in self.others:
             return super().make_context(info_name, args, parent, **extra)
-        module, _, name = self.concurrent.partition(":")
+        module, _, name = self.other.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command.make_context(info_name, args, parent, **extra)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Say that there are other models, with other options."""
-        with formatter.section("Concurrent models, each with its options"):
-            formatter.write_text(", ".join(f"{ctx.command_path} {name} --help" for name in registered()))
+        kind = "Concurrent models" if self.concurrent else "Other models"
+        with formatter.section(f"{kind}, each with its options"):
+            formatter.write_text(", ".join(f"{ctx.command_path} {name} --help" for name in self.others))
 
 
 class DirectModel(Word):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from avicheck.checker.by_model import ByModel
 from avicheck.checker.crosscheck_report import Difference, Part, Report, Told, as_json, as_text
 from avicheck.checker.interrupt import deferred, poll
 from avicheck.checker.options import Number, json_option
@@ -37,7 +38,7 @@ LOOKED_AT: Final = 50_000
 """States that are searched for the first firing of each transition."""
 
 
-@click.command()
+@click.command(cls=ByModel, direct="avicheck.checker.crosscheck_map:crosscheck_map")
 @click.argument("model", required=False)
 @instance_options
 @click.option(

@@ -60,6 +60,7 @@ class SmallScope:
     map or every request."""
 
     name: str
+    summary: str
     subject: Subject
     vcpu_ids: tuple[int, ...]
     xapic_ids: tuple[int, ...]
@@ -81,6 +82,23 @@ class SmallScope:
         """The number of vCPUs."""
         return len(self.priorities)
 
+    @property
+    def bounds(self) -> str:
+        """The numbers that occur, in words."""
+        numbers = {
+            "vCPU ids": self.vcpu_ids,
+            "xAPIC IDs": self.xapic_ids,
+            "LDR": self.ldrs,
+            "DFR": self.dfrs,
+            "priorities": self.priorities,
+            "destinations": self.dests,
+            "vectors": self.vectors if self.dests else (),
+            "physical slots": self.phys_slots,
+            "logical slots": self.logical_slots,
+        }
+        said = (f"{name} {', '.join(map(hex, values))}" for name, values in numbers.items() if values)
+        return f"{self.summary}; {'; '.join(said)}"
+
 
 _FIRST, _SECOND, _BOTH, _CLUSTER_1 = (logical_id << 24 for logical_id in (0x01, 0x02, 0x03, 0x11))
 _STALE: Final = 0x0001_0001
@@ -88,6 +106,7 @@ _ODD_DFR: Final = 0x1FFF_FFFF
 
 MAPS: Final = SmallScope(
     "maps",
+    "ids that are the same in 8 bits, mixed modes, IDs of several bits, stale and odd registers",
     MAP,
     vcpu_ids=(0, 1, 0x100, 0x101),
     xapic_ids=(0, 1),
@@ -97,9 +116,9 @@ MAPS: Final = SmallScope(
     phys_slots=(0, 1, 0x100, 0x101, 0x102, X2APIC_BROADCAST),
     logical_slots=(0, 1, 4),
 )
-"""Two vCPUs: ids that are the same in 8 bits, mixed modes, IDs of several bits, stale and odd registers."""
 ROUTES: Final = SmallScope(
     "routes",
+    "fixed and lowest priority, each way of choosing one",
     ROUTE,
     vcpu_ids=(0, 0x100),
     xapic_ids=(0, 1),
@@ -107,9 +126,9 @@ ROUTES: Final = SmallScope(
     dfrs=(APIC_DFR_FLAT, APIC_DFR_CLUSTER, _ODD_DFR),
     dests=(0, 1, 3, 0x11, APIC_BROADCAST, 0x100, 0x10_0001, X2APIC_BROADCAST),
 )
-"""Two vCPUs, fixed and lowest priority, each way of choosing one."""
 THREE: Final = SmallScope(
     "three",
+    "priorities that beat each other in a circle, and every kind of request",
     ROUTE,
     vcpu_ids=(0, 1, 0x100),
     xapic_ids=(0,),
@@ -127,9 +146,9 @@ THREE: Final = SmallScope(
         Kind(DeliveryMode.INIT, asserted=False),
     ),
 )
-"""Three vCPUs whose priorities beat each other in a circle, and every kind of request."""
 QUICK: Final = SmallScope(
     "quick",
+    "a part of routes, for the impatient",
     ROUTE,
     vcpu_ids=(0, 0x100),
     xapic_ids=(0,),
@@ -139,9 +158,9 @@ QUICK: Final = SmallScope(
     switches=(True,),
     vectors=(0, 1),
 )
-"""A part of ``routes``, for the impatient."""
 QUICK_MAPS: Final = SmallScope(
     "quick-maps",
+    "a part of maps",
     MAP,
     vcpu_ids=(0, 0x100),
     xapic_ids=(0, 1),
@@ -151,7 +170,6 @@ QUICK_MAPS: Final = SmallScope(
     phys_slots=(0, 0x100),
     logical_slots=(0,),
 )
-"""A part of ``maps``."""
 
 SCOPES: Final = {scope.name: scope for scope in (MAPS, ROUTES, THREE, QUICK, QUICK_MAPS)}
 
@@ -178,29 +196,40 @@ class Enumeration:
     values: int
     """How many values all three voices gave."""
     disagreements: tuple[Disagreement, ...]
+    complete: bool = True
 
     @property
     def verdict(self) -> Verdict:
         """Holds, exhaustively within the scope; a disagreement is an error of this tool's."""
-        return Verdict.TOOL_ERROR if self.disagreements else Verdict.HOLDS
+        if self.disagreements:
+            return Verdict.TOOL_ERROR
+        return Verdict.HOLDS if self.complete else Verdict.UNKNOWN
 
 
 def run_enumeration(
     kernel: Kernel, scope: SmallScope, progress: Progress = lambda _cases: None, voices: Voices | None = None
 ) -> Enumeration:
-    """Compare the three voices on every case of a scope."""
+    """Compare the three voices on every case of a scope; a KeyboardInterrupt ends it, incomplete."""
     voices = voices or listen(scope.subject, kernel, scope.vcpus)
     chorus, requests = _Chorus(voices), list(_requests(scope))
     configurations = cases = 0
     found: list[Disagreement] = []
-    kvms = _configurations(scope, kernel)
-    while block := list(islice(kvms, max(1, CHUNK // len(requests)))):
-        found += islice(chorus.disagreements(block, requests), SHOWN - len(found))
-        configurations += len(block)
-        cases += len(block) * len(requests)
-        progress(cases)
+    complete, kvms = True, _configurations(scope, kernel)
+    try:
+        while block := list(islice(kvms, max(1, CHUNK // len(requests)))):
+            found += islice(chorus.disagreements(block, requests), SHOWN - len(found))
+            configurations += len(block)
+            cases += len(block) * len(requests)
+            progress(cases)
+    except KeyboardInterrupt:
+        complete = False
     values = cases * len(voices.lifted)
-    return Enumeration(kernel.name, scope, configurations, cases, values, tuple(found))
+    return Enumeration(kernel.name, scope, configurations, cases, values, tuple(found), complete)
+
+
+def number_of_cases(scope: SmallScope, kernel: Kernel) -> int:
+    """How many cases a scope has."""
+    return sum(1 for _ in _configurations(scope, kernel)) * len(list(_requests(scope)))
 
 
 # The domain.
