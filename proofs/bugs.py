@@ -73,6 +73,8 @@ BUGS: Final = (
         "retry",
         remark="The fix of MAP-03a alone: interrupts take the slow path until the next change, APICv is off.",
     ),
+    bug("MAP-04", LIFE, "routed-right", "aliased-xapic-ids", around=Choices(assumed={"changes": "ids"})),
+    bug("MAP-05b", LIFE, "routed-right", "logical-aliased", around=Choices(assumed={"changes": "ldr"})),
     bug("INH-01", RUN, "inhibit-agrees", "locked-update", around=small()),
     bug("INH-02", RUN, "interrupt-lost", "event-on-disable", around=small()),
     bug("INH-03a", CREATION, "inhibit-agrees", "pend-at-creation", around=Choices(on=("vmcb-init",))),

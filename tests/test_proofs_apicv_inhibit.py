@@ -41,6 +41,8 @@ def test_corpus_has_every_entry_of_the_collection() -> None:
     assert names == {
         "MAP-01",
         "MAP-03",
+        "MAP-04",
+        "MAP-05",
         *(f"INH-{n:02}" for n in (1, 2, 3, 4, 6, 8, 9, 11, 13, 14)),
         "INH-IRQWIN",
         "INH-L2",
