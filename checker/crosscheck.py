@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from avicheck.checker.by_model import ByModel
-from avicheck.checker.crosscheck_report import Difference, Part, Report, Told, as_json, as_text
+from avicheck.checker.crosscheck_report import (
+    Difference,
+    Part,
+    Report,
+    Steps,
+    Told,
+    as_json,
+    as_text,
+)
 from avicheck.checker.interrupt import deferred, poll
 from avicheck.checker.options import Number, json_option
 from avicheck.checker.progress import Progress
@@ -239,10 +247,10 @@ def _where_fired(report: Report, form: Layout, states: Iterable[int]) -> list[in
 
 def _compare(report: Report, voices: Sequence[Voice], form: Layout, states: Sequence[int]) -> None:
     """Note what the voices tell about some states, and where one differs from most."""
-    heard = []
+    heard = list[list[Told]]()
     for voice, part in zip(voices, report.parts, strict=True):
         began = time.monotonic()
-        heard.append(voice.tell(states))
+        heard.append(_hear(voice, states, heard))
         poll()
         part.seconds += time.monotonic() - began
     for state, *told in zip(states, *heard, strict=True):
@@ -257,6 +265,21 @@ def _compare(report: Report, voices: Sequence[Voice], form: Layout, states: Sequ
                 part.differences += [difference] if part.differing <= KEPT else []
 
 
+def _hear(voice: Voice, states: Sequence[int], before: Sequence[Sequence[Told]]) -> list[Told]:
+    """What a voice tells. One that would rather confirm is asked about what most of those ``before`` tell,
+    who know every transition, and tells by itself if that is not what it finds."""
+    if voice.confirms is not None and before:
+        steps = [_covered(voice, _most(told).steps) for told in zip(*before, strict=True)]
+        if voice.confirms(states, steps):
+            return [Told(each) for each in steps]
+    return voice.tell(states)
+
+
+def _covered(voice: Voice, steps: Steps) -> Steps:
+    """Those of the transitions that a voice knows."""
+    return steps if voice.covers is None else frozenset(step for step in steps if step[0] in voice.covers)
+
+
 def _most(told: Sequence[Told]) -> Told:
     """What most voices tell about a state; the first of them where there are as many for each."""
     steps = Counter(found.steps for found in told)
@@ -266,9 +289,7 @@ def _most(told: Sequence[Told]) -> Told:
 
 def _difference(voice: Voice, form: Layout, state: int, found: Told, expected: Told) -> Difference | None:
     """How a voice differs from what most tell about a state, as far as it tells of the same."""
-    steps, true = expected.steps, expected.true or frozenset()
-    if voice.covers is not None:
-        steps = frozenset(step for step in steps if step[0] in voice.covers)
+    steps, true = _covered(voice, expected.steps), expected.true or frozenset()
     holds = true if found.true is None else found.true
     if found.steps == steps and holds == true:
         return None

@@ -6,7 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from avicheck.checker.systems import Instance, heading
 from avicheck.checker.verdict import Verdict
@@ -26,12 +26,16 @@ FEW: Final = 8
 """Longer lists of names are counted instead."""
 
 
+Steps: TypeAlias = frozenset[tuple[str, int]]
+"""Which transitions may fire in a state, by name, each with the packed state after it."""
+
+
 @dataclass(frozen=True)
 class Told:
-    """What a voice tells about a state: which transitions may fire, by name, each with the packed state after
-    it; and which conditions hold, None if it tells nothing of these."""
+    """What a voice tells about a state: its steps, and which conditions hold, None if it tells nothing of
+    these."""
 
-    steps: frozenset[tuple[str, int]]
+    steps: Steps
     true: frozenset[str] | None = None
 
 

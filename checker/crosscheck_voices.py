@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import entry_points
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
-from avicheck.checker.crosscheck_report import RUN, Told
+from avicheck.checker.crosscheck_report import RUN, Steps, Told
 from avicheck.checker.errors import InputError
 from avicheck.checker.jit import compiled as jit
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.llvm_graph import labelled
 from avicheck.encodings.llvm_successors import successors_text
-from avicheck.encodings.machine import Encoding
+from avicheck.encodings.machine import Encoding, values_of
 from avicheck.encodings.packing import WORD, Layout, PackingError
+from avicheck.encodings.symbolic import Symbolic, concrete, leaves_of
 from avicheck.encodings.to_llvm import RECORD_EXTRA
 from avicheck.encodings.to_python import compile_expand, compile_select
 from avicheck.encodings.to_z3 import Term
@@ -48,11 +51,13 @@ transitions that it leaves out it says nothing."""
 @dataclass(frozen=True)
 class Voice:
     """``tell`` takes some states and tells about each, in their order. A voice that knows only some
-    transitions names them in ``covers``."""
+    transitions names them in ``covers``. One that needs less time to confirm than to tell has ``confirms``:
+    whether it would tell exactly these steps of some states."""
 
     name: str
     tell: Callable[[Sequence[int]], list[Told]]
     covers: frozenset[str] | None = None
+    confirms: Callable[[Sequence[int], Sequence[Steps]], bool] | None = None
 
 
 def conditions(system: TransitionSystem) -> dict[str, Expr]:
@@ -79,21 +84,51 @@ def reference(system: TransitionSystem, layout: Layout) -> Voice:
 
 def run(encoding: Encoding[Any], layout: Layout) -> Voice:
     """The model's own functions on concrete values."""
-    machine, named = encoding.machine, _predicates(encoding.machine)
+    machine, worlds, named = encoding.machine, _Worlds(encoding, layout), _predicates(encoding.machine)
 
-    def tell(states: Sequence[int]) -> list[Told]:
-        told = []
-        for state in states:
-            world = encoding.state(layout.unpack(state))
-            steps = (
-                (action.name, _packed(layout, encoding.values(after)))
-                for action, after in machine.successors(world)
-            )
-            true = (name for name, holds in named.items() if holds(world))
-            told.append(Told(frozenset(steps), frozenset(true)))
-        return told
+    def tell_one(state: int) -> Told:
+        world = worlds.unpacked(state)
+        steps = ((action.name, worlds.packed(after)) for action, after in machine.successors(world))
+        return Told(frozenset(steps), frozenset(name for name, holds in named.items() if holds(world)))
 
-    return Voice(RUN, tell)
+    return Voice(RUN, lambda states: [tell_one(state) for state in states])
+
+
+class _Worlds:
+    """States of a machine, as they run and packed. Most parts of a state, which are what is shared and the
+    threads, are parts of other states too."""
+
+    def __init__(self, encoding: Encoding[Any], layout: Layout) -> None:
+        world = encoding.world
+        self._options = world.options
+        self._parts = [_Part(symbols, layout) for symbols in (world.shared, *world.threads)]
+
+    def unpacked(self, state: int) -> World[Any]:
+        """The world that a packed state stands for."""
+        shared, *threads = (part.unpacked(state & part.mask) for part in self._parts)
+        return World(self._options, shared, tuple(threads))
+
+    def packed(self, world: World[Any]) -> int:
+        """A world, packed."""
+        found = [
+            part.packed(value)
+            for part, value in zip(self._parts, (world.shared, *world.threads), strict=True)
+        ]
+        return OUTSIDE if OUTSIDE in found else sum(found)
+
+
+class _Part:
+    """A part of a machine's states, and what it has been so far."""
+
+    def __init__(self, symbols: Any, layout: Layout) -> None:
+        names = {str(leaf.expr.value) for leaf in leaves_of(symbols) if isinstance(leaf, Symbolic)}
+        self._symbols = symbols
+        self._layout = replace(
+            layout, fields=tuple(field for field in layout.fields if field.variable.name in names)
+        )
+        self.mask = sum(field.mask for field in self._layout.fields)
+        self.unpacked = cache(lambda bits: concrete(symbols, self._layout.unpack(bits)))
+        self.packed = cache(lambda value: _packed(self._layout, values_of(symbols, value)))
 
 
 def interpreted(system: TransitionSystem, layout: Layout) -> Voice:
@@ -149,7 +184,8 @@ def compiled(system: TransitionSystem, layout: Layout) -> Voice:
 
 def lifted(system: TransitionSystem, layout: Layout) -> Voice:
     """All that a solver finds for the step relation."""
-    return Voice("lifted relation (z3)", _solved(Solutions(system, layout)))
+    tell, confirms = _solved(Solutions(system, layout))
+    return Voice("lifted relation (z3)", tell, confirms=confirms)
 
 
 def stated(machine: Machine[Any], system: TransitionSystem, layout: Layout, relation: Handwritten) -> Voice:
@@ -170,8 +206,8 @@ def stated(machine: Machine[Any], system: TransitionSystem, layout: Layout, rela
         chosen = {name: unrolling.at(fired(system, numbers[name]), 0) for name in parts}
         yield z3.Or([z3.And(chosen[name], part) for name, part in parts.items()])
 
-    tell = _solved(Solutions(system, layout, constraints))
-    return Voice("hand-written relation", tell, frozenset(covers))
+    tell, confirms = _solved(Solutions(system, layout, constraints))
+    return Voice("hand-written relation", tell, frozenset(covers), confirms)
 
 
 def handwritten(model: str) -> Handwritten | None:
@@ -197,7 +233,11 @@ def voices(encoding: Encoding[Any], layout: Layout, relation: Handwritten | None
     return found
 
 
-def _solved(solutions: Solutions) -> Callable[[Sequence[int]], list[Told]]:
+def _solved(
+    solutions: Solutions,
+) -> tuple[Callable[[Sequence[int]], list[Told]], Callable[[Sequence[int], Sequence[Steps]], bool]]:
+    """A solver's ``tell`` and ``confirms``."""
+
     def tell(states: Sequence[int]) -> list[Told]:
         steps: dict[int, set[tuple[str, int]]] = {state: set() for state in states}
         for start in range(0, len(states), _TOGETHER):
@@ -205,7 +245,14 @@ def _solved(solutions: Solutions) -> Callable[[Sequence[int]], list[Told]]:
                 steps[before].add((name, after))
         return [Told(frozenset(steps[state])) for state in states]
 
-    return tell
+    def confirms(states: Sequence[int], steps: Sequence[Steps]) -> bool:
+        told = [[(state, *step) for step in found] for state, found in zip(states, steps, strict=True)]
+        return all(
+            solutions.are(states[start : start + _TOGETHER], chain(*told[start : start + _TOGETHER]))
+            for start in range(0, len(states), _TOGETHER)
+        )
+
+    return tell, confirms
 
 
 def _predicates(machine: Machine[Any]) -> dict[str, Callable[[World[Any]], bool]]:

@@ -44,7 +44,7 @@ class Encoding(Generic[S]):
 
     def values(self, world: World[S]) -> Values:
         """A state of the machine as one of the system."""
-        return _values(self.world, world)
+        return values_of(self.world, world)
 
     def state(self, values: Values) -> World[S]:
         """A state of the system as one of the machine."""
@@ -100,7 +100,7 @@ def _system(lifter: Lifter, machine: Machine[S], world: World[S]) -> TransitionS
     return TransitionSystem(
         name=model.name,
         variables=variables,
-        initial=tuple(_initial(variables, _values(world, start)) for start in machine.initial),
+        initial=tuple(_initial(variables, values_of(world, start)) for start in machine.initial),
         transitions=tuple(_transition(action, outcome, world) for action, outcome in lifted),
         properties=(*(asked(question) for question in model.asked), _steps_succeed(lifted)),
         ended=condition(model.ended),
@@ -248,8 +248,10 @@ def _leaves(symbols: Any, value: Any) -> Iterator[tuple[Symbolic, Any]]:
             yield from _leaves(part, other)
 
 
-def _values(symbols: World[Any], world: World[Any]) -> Values:
-    return {str(leaf.expr.value): to_expr(value).lo for leaf, value in _leaves(symbols, world)}
+def values_of(symbols: Any, value: Any) -> Values:
+    """The values of the variables in a symbolic value, which are those that another value of its shape has
+    in their places."""
+    return {str(leaf.expr.value): to_expr(found).lo for leaf, found in _leaves(symbols, value)}
 
 
 def _variable(leaf: Symbolic) -> Variable:

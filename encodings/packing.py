@@ -73,6 +73,21 @@ class Layout:
             for field in self.fields
         }
 
+    def fits(self, packed: int) -> bool:
+        """Whether an integer stands for a state of the system."""
+        return 0 <= packed < 1 << self.bits and all(
+            packed >> offset & mask <= most for offset, mask, most in self._limits
+        )
+
+    @cached_property
+    def _limits(self) -> list[tuple[int, int, int]]:
+        """Offset, mask and greatest value of the fields that have room for more."""
+        spans = [
+            (field.offset, (1 << field.width) - 1, field.variable.hi - field.variable.lo)
+            for field in self.fields
+        ]
+        return [(offset, mask, most) for offset, mask, most in spans if most < mask]
+
 
 def layout(system: TransitionSystem) -> Layout:
     """Fields for a system's variables: each in the first word that has room for it."""

@@ -166,6 +166,10 @@ Relation: TypeAlias = Callable[[Unrolling], Iterable[Term]]
 """What holds of states 0 and 1 and the transition chosen in between."""
 
 
+Solution: TypeAlias = tuple[int, str, int]
+"""A packed state, a transition, and the packed state after it."""
+
+
 class UnansweredError(RuntimeError):
     """The solver gives no answer; the message is its reason."""
 
@@ -176,32 +180,66 @@ class Solutions:
 
     def __init__(self, system: TransitionSystem, layout: Layout, relation: Relation | None = None) -> None:
         unrolling = Unrolling(system)
-        constraints = unrolling.step(0) if relation is None else [*unrolling.bounds(1), *relation(unrolling)]
+        relating = z3.And(*(unrolling.step(0) if relation is None else relation(unrolling)))
         before, after = unrolling.packed(layout, 0), unrolling.packed(layout, 1)
-        step = unrolling.chosen(0)
-        self._names = [transition.name for transition in system.transitions]
-        self._terms = [z3.FreshConst(term.sort()) for term in (before, step, after)]
-        self._solver = z3.SolverFor("QF_FD")
-        self._solver.set("ctrl_c", False)
-        self._solver.add(*unrolling.bounds(0), *constraints)
-        for name, term in zip(self._terms, (before, step, after), strict=True):
-            self._solver.add(name == term)
+        packed = before, unrolling.chosen(0), after
+        self._layout, self._names = layout, [transition.name for transition in system.transitions]
+        self._numbers = {name: number for number, name in enumerate(self._names)}
+        self._terms = [z3.FreshConst(term.sort()) for term in packed]
+        bounds = [*unrolling.bounds(0), *unrolling.bounds(1)]
+        same = [name == term for name, term in zip(self._terms, packed, strict=True)]
+        self._related = _solver([*bounds, *same, relating])
+        self._unrelated = _solver([*bounds, *same, z3.Not(relating)])
 
-    def of(self, states: Sequence[int]) -> Iterator[tuple[int, str, int]]:
-        """The solutions in some packed states, in any order: state, transition, next state.
-        ``UnansweredError`` if the solver gives up."""
-        self._solver.push()
-        self._solver.add(z3.Or([self._terms[0] == state for state in states]))
-        while self._satisfiable():
-            model = self._solver.model()
+    def of(self, states: Sequence[int]) -> Iterator[Solution]:
+        """The solutions in some packed states, in any order. ``UnansweredError`` if the solver gives up."""
+        solver = self._related
+        solver.push()
+        solver.add(self._in(states))
+        while _answered(solver):
+            model = solver.model()
             values = [model.eval(term, model_completion=True).as_long() for term in self._terms]
-            self._solver.add(z3.Or([term != value for term, value in zip(self._terms, values, strict=True)]))
+            solver.add(z3.Not(self._is(values)))
             before, step, after = values
             yield before, self._names[step], after
-        self._solver.pop()
+        solver.pop()
 
-    def _satisfiable(self) -> bool:
-        answer = self._solver.check()
-        if answer == z3.unknown:
-            raise UnansweredError(self._solver.reason_unknown())
-        return bool(answer == z3.sat)
+    def are(self, states: Sequence[int], expected: Iterable[Solution]) -> bool:
+        """Whether the solutions in some packed states are those that are expected, which takes two
+        questions: is any of them none, is there another? Errors as for ``of``."""
+        found = [(before, self._numbers[name], after) for before, name, after in expected]
+        if not all(self._layout.fits(after) for _, _, after in found):
+            return False
+        each = [self._is(values) for values in found]
+        another = [self._in(states), *map(z3.Not, each)]
+        return not (_possible(self._unrelated, [z3.Or(each)]) or _possible(self._related, another))
+
+    def _in(self, states: Sequence[int]) -> Term:
+        return z3.Or([self._terms[0] == state for state in states])
+
+    def _is(self, values: Sequence[int]) -> Term:
+        return z3.And([term == value for term, value in zip(self._terms, values, strict=True)])
+
+
+def _solver(constraints: Iterable[Term]) -> Term:
+    solver = z3.SolverFor("QF_FD")
+    solver.set("ctrl_c", False)
+    solver.add(*constraints)
+    return solver
+
+
+def _answered(solver: Term) -> bool:
+    """Whether what a solver has can be true."""
+    answer = solver.check()
+    if answer == z3.unknown:
+        raise UnansweredError(solver.reason_unknown())
+    return bool(answer == z3.sat)
+
+
+def _possible(solver: Term, more: Iterable[Term]) -> bool:
+    """Whether it can with some more, which is forgotten afterwards."""
+    solver.push()
+    solver.add(*more)
+    found = _answered(solver)
+    solver.pop()
+    return found

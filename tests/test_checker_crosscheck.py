@@ -30,7 +30,7 @@ from avicheck.checker.systems import Choices, Instance, instance
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings import machine as encodings_machine
 from avicheck.encodings import to_llvm, to_python, unroll
-from avicheck.encodings.expr import TRUE, Expr, Op, not_
+from avicheck.encodings.expr import FALSE, TRUE, Expr, Op, not_
 from avicheck.encodings.packing import layout
 from avicheck.encodings.transition import Property, Run, Transition, TransitionSystem, successors
 from avicheck.encodings.unroll import UnansweredError, step_relation
@@ -162,6 +162,14 @@ def enable_all_in_the_relation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unroll, "step_relation", relation)
 
 
+def disable_one_in_the_relation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def relation(system: TransitionSystem) -> Expr:
+        first, *others = system.transitions
+        return step_relation(replace(system, transitions=(replace(first, guard=FALSE), *others)))
+
+    monkeypatch.setattr(unroll, "step_relation", relation)
+
+
 FAULTS = {
     RUN: drop_a_step_of_the_run,
     REFERENCE: drop_a_step_of_the_reference,
@@ -171,11 +179,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("voice", FAULTS)
+@pytest.mark.parametrize(("voice", "fault"), [*FAULTS.items(), (LIFTED, disable_one_in_the_relation)])
 def test_a_fault_in_one_voice_is_caught_by_its_name(
-    voice: str, monkeypatch: pytest.MonkeyPatch, no_engines: None
+    voice: str, fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, no_engines: None
 ) -> None:
-    FAULTS[voice](monkeypatch)
+    fault(monkeypatch)
     report = checked()
     assert report.verdict is Verdict.TOOL_ERROR
     assert differing(report) == [voice]
@@ -250,7 +258,7 @@ def test_a_solver_without_an_answer_ends_the_comparison(
     def silent(*_args: object) -> list[Told]:
         raise UnansweredError("memout")
 
-    monkeypatch.setattr(unroll.Solutions, "of", silent)
+    monkeypatch.setattr(unroll.Solutions, "are", silent)
     report = checked()
     assert report.verdict is Verdict.UNKNOWN
     told = " ".join(as_text(report).split())

@@ -63,3 +63,14 @@ def test_a_later_field_fills_a_gap() -> None:
 def test_another_state_is_refused(state: dict[str, int], message: str) -> None:
     with pytest.raises(PackingError, match=message):
         laid_out((0, 3)).pack(state)
+
+
+@given(st.data(), st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 9)), min_size=1, max_size=4))
+def test_what_fits_is_what_is_a_state_packed(data: st.DataObject, found: list[tuple[int, int]]) -> None:
+    form = laid_out(*((lo, lo + size) for lo, size in found))
+    packed = data.draw(st.integers(-2, (2 << form.bits) + 2))
+    state = form.unpack(packed)
+    inside = all(
+        field.variable.lo <= state[field.variable.name] <= field.variable.hi for field in form.fields
+    )
+    assert form.fits(packed) == (inside and form.pack(state) == packed)

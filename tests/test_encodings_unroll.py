@@ -49,6 +49,23 @@ def test_solutions_are_the_successors_at_random(system: TransitionSystem, state:
     assert solved(system, state) == computed(system, state)
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_successors_are_the_solutions(name: str) -> None:
+    system, states = SYSTEMS[name](), sample(name)[:20]
+    form = layout(system)
+    steps = [
+        (form.pack(state), step.name, form.pack(after))
+        for state in states
+        for step, after in successors(system, state)
+    ]
+    solutions, packed = Solutions(system, form), [form.pack(state) for state in states]
+    assert solutions.are(packed, steps)
+    assert not any(solutions.are(packed, steps[:i] + steps[i + 1 :]) for i in range(min(5, len(steps))))
+    (before, step_name, after), *others = steps
+    assert not solutions.are(packed, [*steps, (before, step_name, after ^ 1)])
+    assert not solutions.are(packed, [(before, step_name, -1), *others])
+
+
 def test_no_step_leads_beyond_a_bound() -> None:
     assert solved(beyond(), {"x": 3}) == []
 
