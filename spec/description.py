@@ -55,7 +55,10 @@ class Assumption:
 class Description:
     """A concurrent model and what may be chosen about it. ``kernels`` gives the options that each kernel
     has, oldest first; ``kernel`` is the default. ``switches`` are enumerations, or members of one, that may
-    be switched on and off one by one: fixes, what userspace configured, planted faults."""
+    be switched on and off one by one: fixes, what userspace configured, planted faults.
+
+    ``excerpts`` are for comparisons that take long in every state: instances of the least sizes, each told
+    by what is switched off in it, that have every step among them that the model has."""
 
     model: Model[Any]
     summary: str
@@ -65,6 +68,7 @@ class Description:
     kernel: str
     switches: tuple[Iterable[Enum], ...] = ()
     assumptions: tuple[Assumption, ...] = ()
+    excerpts: tuple[frozenset[Enum], ...] = (frozenset(),)
 
     @property
     def switchable(self) -> Mapping[str, Enum]:

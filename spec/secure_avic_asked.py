@@ -409,6 +409,11 @@ DESCRIPTION: Final = Description(
     kernel="savic-rfc-v2",
     switches=SWITCHES,
     assumptions=ASSUMPTIONS,
+    excerpts=(
+        frozenset({Traffic.EDGES, Traffic.LEVEL_ONE, Traffic.LEVEL_TWO}),
+        frozenset({Traffic.IPIS, Traffic.REFUSED, Traffic.LEVEL_TWO}),
+        frozenset({Traffic.IPIS, Traffic.EDGES, Traffic.LEVEL_ONE}),
+    ),
 )
 
 ARRIVAL_DESCRIPTION: Final = replace(
@@ -417,4 +422,5 @@ ARRIVAL_DESCRIPTION: Final = replace(
     summary="Whether those interrupts of an AMD Secure AVIC guest arrive in the end.",
     scope={"senders": Size(1, most=3)},
     kernels={name: options - {Traffic.LEVEL_TWO} for name, options in DESCRIPTION.kernels.items()},
+    excerpts=DESCRIPTION.excerpts[:2],
 )
