@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -52,41 +53,84 @@ LOOKED_AT: Final = 50_000
 @click.option(
     "--max-states",
     type=Number(1, 1 << 32),
-    default=5_000,
-    show_default=True,
+    default=1 << 32,
     help="Compare so many states at most, evenly spread, and the first in which each transition fires.",
 )
 @click.option(
-    "--timeout", type=Number(1, 864_000), default=60, show_default=True, help="Seconds for each model."
+    "--timeout",
+    type=Number(1, 864_000),
+    default=300,
+    show_default=True,
+    help="Seconds for each model, or excerpt of one.",
+)
+@click.option(
+    "--asking",
+    type=Number(1, 864_000),
+    default=20,
+    show_default=True,
+    help="How many of these for questions to engines, at most half of them.",
 )
 @json_option
-def crosscheck(instance: Instance | None, max_states: int, timeout: int, json_: bool) -> int:
+def crosscheck(instance: Instance | None, max_states: int, timeout: int, asking: int, json_: bool) -> int:
     """Hold independent voices on a concurrent model against each other.
 
     In every reachable state, what can happen and what it leads to must be the same by the model's Python
     functions, by the reference semantics of the lifted system, by generated Python, by compiled code, by
     all solutions of the step relation that z3 finds, and by a relation written by hand if there is one. The
     engines must agree on every property that they decide, on counts and on the length of shortest runs; one
-    that decides nothing in its share of the time contradicts nobody.
+    that decides nothing in its share of the time contradicts nobody, and is counted as open.
 
-    'holds' means all that, for every reachable state of the sizes that are printed. Where states are left
-    out, by --max-states or --timeout, the answer is 'unknown', with how many were compared. A difference is
-    a tool error. Without MODEL, every concurrent model is checked. Ctrl-C prints what was covered.
+    Unless --scope gives a size, the model has its least ones. One that is too large even then is checked in
+    excerpts, each with some of its switches off, that have every step among them.
 
-    Example: avicheck crosscheck apic-map-life --scope vcpus=1
+    'holds' means all that, for every reachable state of the sizes that are printed, whether questions to
+    engines are open or not. Where states are left out, by --max-states or --timeout, the answer is
+    'unknown', with how many were compared. A difference is a tool error. Without MODEL, every concurrent
+    model is checked. Ctrl-C prints what was covered.
+
+    Example: avicheck crosscheck apicv-inhibit-page --scope vcpus=2
     """
     reports: list[Report] = []
     for chosen in map(usual, registered()) if instance is None else [instance]:
-        reports.append(crosscheck_model(chosen, max_states, float(timeout)))
-        if not json_:
-            click.echo(("\n" if len(reports) > 1 else "") + as_text(reports[-1]))
-        if reports[-1].interrupted:
-            break
+        parts = [chosen] if chosen.chosen.scope else excerpts(chosen)
+        for i, part in enumerate(parts):
+            report = crosscheck_model(part, max_states, float(timeout), float(asking))
+            report.excerpt = i + 1, len(parts)
+            if not json_:
+                click.echo(("\n" if reports else "") + as_text(report))
+            reports.append(report)
+            if report.interrupted:
+                return _finished(reports, json_)
+    return _finished(reports, json_)
+
+
+def _finished(reports: Sequence[Report], json_: bool) -> int:
+    """The exit code of all reports, which are printed here if it is JSON that is wanted."""
     verdict = worst(report.verdict for report in reports)
     if json_:
         models = [as_json(report) for report in reports]
         click.echo(json.dumps({"verdict": verdict.value, "models": models}, indent=2))
     return EXIT_INTERRUPTED if reports[-1].interrupted else verdict.exit_code
+
+
+def excerpts(chosen: Instance) -> list[Instance]:
+    """The smallest instances of a model that have all its steps among them. What the user switched on
+    remains."""
+    from avicheck.spec.description import names
+
+    about, on = chosen.description, chosen.chosen.on
+    least = {name: size.least for name, size in about.scope.items()}
+    return [
+        usual(
+            chosen.name,
+            replace(
+                chosen.chosen,
+                scope=least,
+                off=(*chosen.chosen.off, *(name for name in names(off) if name not in on)),
+            ),
+        )
+        for off in about.excerpts
+    ]
 
 
 class Clock:
@@ -105,18 +149,18 @@ class Clock:
         return Clock(self.left * share)
 
 
-def crosscheck_model(chosen: Instance, max_states: int, seconds: float) -> Report:
+def crosscheck_model(chosen: Instance, max_states: int, seconds: float, asking: float) -> Report:
     """Compare voices and engines on a model. The explorations get an eighth of the time each, the voices
-    half of what is left then, the engines the rest; a KeyboardInterrupt ends it with what was found out.
-    ``InputError`` if a transition leads beyond a variable's bounds."""
+    what is left then but the seconds for ``asking`` engines, at least half; a KeyboardInterrupt ends it with
+    what was found out. ``InputError`` if a transition leads beyond a variable's bounds."""
     from avicheck.checker.crosscheck_engines import about, about_counts, properties
     from avicheck.checker.explore import Contradiction
 
     began, clock, report = time.monotonic(), Clock(seconds), Report(chosen)
     stages: tuple[Callable[[], None], ...] = (
         lambda: _explore(report, clock),
-        lambda: _ask_voices(report, max_states, clock),
-        lambda: _ask_engines(report, clock),
+        lambda: _ask_voices(report, max_states, Clock(max(clock.left / 2, clock.left - asking))),
+        lambda: _ask_engines(report, Clock(min(clock.left, asking))),
     )
     try:
         for stage in stages:
@@ -183,17 +227,16 @@ def _ask_voices(report: Report, most: int, clock: Clock) -> None:
     chosen = report.instance
     form, relation = layout(chosen.system), handwritten(chosen.name)
     report.handwritten = relation is not None
-    states = _states(report, form, most, clock.part(1 / 8))
+    states = _states(report, form, most, clock.part(1 / 4))
     told_by = voices(chosen.encoding, form, relation)
     transitions = len(chosen.system.transitions)
     report.parts = [
         Part(voice.name, transitions if voice.covers is None else len(voice.covers)) for voice in told_by
     ]
-    time_for_all = clock.part(1 / 2)
     try:
         with Progress(len(states)) as progress:
             for start in range(0, len(states), BATCH):
-                if not time_for_all.left:
+                if not clock.left:
                     break
                 batch = states[start : start + BATCH]
                 _compare(report, told_by, form, batch)
@@ -203,8 +246,8 @@ def _ask_voices(report: Report, most: int, clock: Clock) -> None:
 
 
 def _states(report: Report, form: Layout, most: int, clock: Clock) -> list[int]:
-    """The reachable states, packed; of more than ``most``, so many: first those in which each transition
-    fires for the first time, then others, any part of which is evenly spread over the order of discovery."""
+    """The reachable states, ``most`` of them, packed: first those in which each transition fires for the
+    first time, then others, any part of which is evenly spread over the order of discovery."""
     from avicheck.checker.explore import explore_states
 
     found, snapshot = explore_states(report.instance.system, max_seconds=clock.left)
@@ -215,11 +258,8 @@ def _states(report: Report, form: Layout, most: int, clock: Clock) -> list[int]:
         return int.from_bytes(packed[number * size : (number + 1) * size], "little")
 
     report.reachable, report.complete = found.states, found.complete
-    report.chosen = min(most, found.states)
-    if report.chosen == found.states:
-        return [state(number) for number in range(found.states)]
-    seen = map(state, range(min(LOOKED_AT, found.states)))
-    first = _where_fired(report, form, seen)
+    report.chosen = most = min(most, found.states)
+    first = _where_fired(report, form, map(state, range(min(LOOKED_AT, found.states))))
     turns = -(-most // BATCH)
     spread = (i * found.states // most for turn in range(turns) for i in range(turn, most, turns))
     return list(dict.fromkeys([*first, *map(state, spread)]))[:most]

@@ -70,7 +70,7 @@ class Part:
 class Report:
     """What is found out so far. ``reachable`` states are known, all of them if ``complete``; ``chosen`` are
     to be compared, and ``stopped`` says why that may end early. ``results`` has the engines' answers by
-    property."""
+    property. ``excerpt`` tells which of how many parts of a model it is."""
 
     instance: Instance
     explorations: dict[str, Exploration] = field(default_factory=dict)
@@ -86,6 +86,7 @@ class Report:
     handwritten: bool = False
     interrupted: bool = False
     seconds: float = 0.0
+    excerpt: tuple[int, int] = (1, 1)
 
     @property
     def compared(self) -> int:
@@ -109,6 +110,13 @@ class Report:
         return sum(part.differing for part in self.parts)
 
     @property
+    def answered(self) -> Counter[bool]:
+        """How many questions to engines are answered (True), and how many are open."""
+        return Counter(
+            result.verdict not in _OPEN for each in self.results.values() for result in each.values()
+        )
+
+    @property
     def verdict(self) -> Verdict:
         """Holds if the voices agree about every reachable state and no answer of an engine contradicts
         another."""
@@ -120,7 +128,8 @@ class Report:
 def as_text(report: Report) -> str:
     """The report in at most ``WIDTH`` columns: the sum of it, what each voice told, what the engines
     answered, and whatever does not fit together."""
-    lines = [*heading(report.instance, WIDTH), *_wrapped(f"{report.verdict.value}: {_summary(report)}")]
+    lines = [*heading(report.instance, WIDTH), *_excerpt(*report.excerpt)]
+    lines += _wrapped(f"{report.verdict.value}: {_summary(report)}")
     lines += ["", *_voices(report), "", *_explorations(report), "", *_answers(report)]
     for found in (*report.contradictions, *report.remarks):
         lines += ["", *_wrapped(found)]
@@ -132,13 +141,17 @@ def as_text(report: Report) -> str:
     return "\n".join([*lines, "", f"{report.seconds:.1f} s"])
 
 
+def _excerpt(number: int, count: int) -> list[str]:
+    return [f"Excerpt {number} of {count}; every step is in one of them."] if count > 1 else []
+
+
 def _summary(report: Report) -> str:
     if report.verdict is Verdict.TOOL_ERROR:
         found = f"differences between voices: {report.differing:,}"
         return f"{found}; contradictions between engines: {len(report.contradictions)}"
     if report.verdict is Verdict.HOLDS:
-        engines = "the engines that were asked agree" if report.remarks else "the engines agree"
-        return f"no difference in any of {report.compared:,} reachable states; {engines}"
+        answers = f"{report.answered[True]} answers of engines agree, {report.answered[False]} are open"
+        return f"no difference in any of {report.compared:,} reachable states; {answers}"
     known = f"{report.reachable:,}" if report.complete else f"more than {report.reachable:,}"
     return f"no difference in {report.compared:,} of {known} reachable states; {_why_not_all(report)}"
 
@@ -242,6 +255,7 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         **report.instance.as_json(),
         "bounds": report.instance.bounds,
+        "excerpt": list(report.excerpt),
         "verdict": report.verdict.value,
         "interrupted": report.interrupted,
         "reachable": report.reachable,

@@ -36,7 +36,7 @@ from avicheck.encodings.transition import Property, Run, Transition, TransitionS
 from avicheck.encodings.unroll import UnansweredError, step_relation
 from avicheck.spec.machine import Action, Machine
 from avicheck.spec.threads import World
-from tests.known.chosen import POINT
+from tests.known.chosen import CHOSEN, POINT, Extra, Repair
 
 REFERENCE, GENERATED = "reference semantics", "generated Python"
 COMPILED, LIFTED, BY_HAND = "compiled (LLVM)", "lifted relation (z3)", "hand-written relation"
@@ -57,7 +57,7 @@ def two() -> Instance:
 
 
 def checked(max_states: int = 1000) -> Report:
-    return crosscheck_model(two(), max_states, 60.0)
+    return crosscheck_model(two(), max_states, 60.0, 30.0)
 
 
 def checked_explorations() -> dict[str, Exploration]:
@@ -94,7 +94,7 @@ def test_voices_and_engines_agree() -> None:
 
 
 def test_x86_tso_has_its_flushes_compared(no_engines: None) -> None:
-    report = crosscheck_model(instance("counter", Choices(memory="tso")), 1000, 60.0)
+    report = crosscheck_model(instance("counter", Choices(memory="tso")), 1000, 60.0, 30.0)
     assert report.verdict is Verdict.HOLDS
 
 
@@ -116,7 +116,7 @@ def test_what_fires_only_elsewhere_is_told() -> None:
 
 
 def test_no_time_is_no_agreement() -> None:
-    report = crosscheck_model(two(), 1000, 0.0)
+    report = crosscheck_model(two(), 1000, 0.0, 0.0)
     assert (report.verdict, report.compared) == (Verdict.UNKNOWN, 0)
     assert report.remarks == ["Questions to engines for which no time was left: 20 of 20."]
 
@@ -127,7 +127,7 @@ def test_engines_that_were_not_asked_are_told() -> None:
     crosscheck._ask_engines(report, Clock(0.0))
     assert report.verdict is Verdict.HOLDS
     told = " ".join(as_text(report).split())
-    assert "holds: no difference in any of 4 reachable states; the engines that were asked agree" in told
+    assert "holds: no difference in any of 4 reachable states; 10 answers of engines agree" in told
 
 
 # A fault in one voice.
@@ -197,7 +197,7 @@ def test_a_fault_of_the_lifting_is_caught(monkeypatch: pytest.MonkeyPatch, no_en
         return replace(found, updates={}) if "reset" in found.name else found
 
     monkeypatch.setattr(encodings_machine, "_transition", without_updates)
-    report = crosscheck_model(instance("counter", two().chosen), 1000, 60.0)
+    report = crosscheck_model(instance("counter", two().chosen), 1000, 60.0, 30.0)
     assert (report.verdict, differing(report)) == (Verdict.TOOL_ERROR, [RUN])
     assert "All but the Python run rest on the lifted system: the lifting may be wrong." in as_text(report)
 
@@ -497,6 +497,44 @@ def test_a_difference_is_readable(
     report = avicheck("counter", "--scope", "counters=2")
     assert report.exit_code == 70
     assert steady(report.stdout) == snapshot
+
+
+def scopes(*args: str) -> list[tuple[dict[str, int], list[str]]]:
+    """Sizes, and what is switched off, of all that is checked."""
+    return [
+        (each["scope"], each["without"]) for each in json.loads(avicheck("--json", *args).stdout)["models"]
+    ]
+
+
+def test_sizes_are_the_least_unless_one_is_named(no_engines: None) -> None:
+    assert scopes("counter") == [({"counters": 1, "limit": 3}, [])]
+    assert scopes("counter", "--scope", "counters=2") == [({"counters": 2, "limit": 3}, [])]
+
+
+def test_a_large_model_is_checked_in_excerpts(monkeypatch: pytest.MonkeyPatch, no_engines: None) -> None:
+    parts = frozenset({Repair.STOP}), frozenset({Extra.TWO_STEPS})
+    large = replace(CHOSEN, excerpts=parts)
+    monkeypatch.setattr(systems, "description", lambda _model: large)
+    off = [without for _, without in scopes("counter", "--with", "two-steps", "--without", "stop")]
+    assert off == [["stop", "stop"], ["stop"]]
+    told = avicheck("counter").stdout
+    assert "\nExcerpt 1 of 2; every step is in one of them.\nholds: " in told
+    assert "\nExcerpt 2 of 2; every step is in one of them.\nholds: " in told
+
+
+@pytest.mark.parametrize("model", ["secure-avic", "secure-avic-arrival"])
+def test_excerpts_have_all_that_the_smallest_model_has(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that fires in the model without the slowest parts fires in one of them."""
+    monkeypatch.undo()
+    whole = instance(model, Choices(scope={"senders": 1}))
+    parts = [explored(part) for part in crosscheck.excerpts(whole)]
+    assert explored(whole) <= set.union(*parts)
+
+
+def explored(chosen: Instance) -> set[str]:
+    """What fires."""
+    found = explore.explore(chosen.system, properties=(), stop="never", max_states=1_000_000)
+    return {name for name, count in found.fired.items() if count}
 
 
 def test_without_a_model_every_one_is_checked(no_engines: None) -> None:
