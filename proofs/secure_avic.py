@@ -8,7 +8,7 @@ test decides every claim anew.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from avicheck.proofs.secure_avic_ipis import IPIS as IPI_THEOREMS
 from avicheck.proofs.secure_avic_rules import obligations as rule_obligations
 from avicheck.spec.machine import STORE_BUFFER, MemoryModel
 from avicheck.spec.secure_avic import (
+    EntryDisabled,
     ExitIntInfo,
     NmiNotAllowed,
     NmiRequestNeeds,
@@ -32,8 +33,29 @@ from avicheck.spec.secure_avic import (
     RequestedAfterEntry,
 )
 from avicheck.spec.secure_avic_asked import ARRIVAL, SECURE_AVIC
+from avicheck.spec.secure_avic_irqchip import (
+    IRQCHIP_MODEL,
+    Affinity,
+    IoapicVersion,
+    Irqchip,
+    IrqchipChange,
+    IrqchipFault,
+    IrqchipFix,
+    Source,
+)
+from avicheck.spec.secure_avic_legacy import (
+    LEGACY_MODEL,
+    Legacy,
+    LegacyChange,
+    LegacyFault,
+    LegacyFix,
+    PitMode,
+    Without,
+)
 from avicheck.spec.secure_avic_move import MOVE_MODEL, MoveChange
 from avicheck.spec.secure_avic_nmi import NMI_MODEL, AllowedNmi, Complete, NmiChange
+from avicheck.spec.secure_avic_online import ONLINE_MODEL
+from avicheck.spec.secure_avic_online_state import Leaves, Masking, OnItsWay, OnlineChange, OnlineFault
 from avicheck.spec.secure_avic_page import PAGE_MODEL, PageChange, PageFault, Rmp, Zaps
 from avicheck.spec.secure_avic_run import (
     SENDER,
@@ -49,6 +71,13 @@ from avicheck.spec.secure_avic_run import (
     SpivNotice,
     Tmr,
     Traffic,
+)
+from avicheck.spec.secure_avic_timer import (
+    TIMER_MODEL,
+    TimerFault,
+    TimerFix,
+    TimerMode,
+    TimerVector,
 )
 from avicheck.spec.threads import Model
 
@@ -109,6 +138,22 @@ LARGE: Final = {Rmp.LARGE_ENTRY}
 ZAPPED: Final = {Zaps.ZAPPED}
 AT_ENTRY: Final = PageChange.MAPPED_AT_ENTRY
 KEPT: Final = PageChange.KEPT_MAPPED
+UNMASKED: Final = {Masking.NOT_MASKABLE}
+AFTER: Final = OnlineChange.FREED_AFTER_LOOK
+CLEARED: Final = {OnlineChange.PAGE_CLEARED}
+RECREATED: Final = {Leaves.RECREATED}
+FAILS: Final = {EntryDisabled.ENTRY_FAILS}
+RESET: Final = OnlineChange.RESET_CLEARS
+CHECKS: Final = {TimerFix.CHECKS_REQUEST}
+DEADLINE: Final = {*CHECKS, TimerMode.TSC_DEADLINE}
+UNSENT: Final = {*CHECKS, SpivNotice.SPIV_NOT_SENT}
+SPLIT: Final = {Irqchip.SPLIT}
+IRQFD: Final = {*SPLIT, Source.RESAMPLED}
+ROUTED: Final = {*IRQFD, Affinity.MOVES, Tmr.TMR_IS_RIGHT}
+PIC: Final = {Legacy.PIC_USED}
+PIT: Final = {Legacy.PIT_USED}
+RTC: Final = {Legacy.RTC_USED}
+UNTRACKED: Final = {*RTC, LegacyFix.RTC_UNTRACKED}
 MARKED: Final = Change.MARKED_DIRTY
 ONCE: Final = Traffic.ONCE
 TSO: Final[MemoryModel] = "tso"
@@ -235,7 +280,127 @@ PAGE_CLAIMS: Final = (
 )
 """The backing page, from set-up to kexec."""
 
-CLAIMS: Final = (*IPI_CLAIMS, *DEVICE_CLAIMS, *LEVEL_CLAIMS, *OTHER_CLAIMS, *GUEST_CLAIMS, *PAGE_CLAIMS)
+
+def asked_of(model: Model[Any], *claims: Claim) -> tuple[Claim, ...]:
+    """The same claims, of another model."""
+    return tuple(replace(claim, model=model) for claim in claims)
+
+
+ONLINE_CLAIMS: Final = asked_of(
+    ONLINE_MODEL,
+    holds("going offline, masked", "offline-loses", ()),
+    fails("going offline without the look", "offline-loses", {OnlineFault.NO_LOOK}),
+    fails("F-OFFLINE", "offline-loses", UNMASKED),
+    fails("F-OFFLINE with freed-after-look", "offline-loses", {*UNMASKED, AFTER}),
+    holds("F-OFFLINE with both", "offline-loses", {*UNMASKED, AFTER, OnlineChange.ALLOWED_HERE}),
+    fails("F-OFFLINE, nothing awaited", "offline-loses", {OnItsWay.WITHIN_DELAY}),
+    holds("F-OFFLINE, nothing awaited, freed-after-look", "offline-loses", {OnItsWay.WITHIN_DELAY, AFTER}),
+    fails("F-OFFLINE, nothing awaited, any delay", "offline-loses", {OnItsWay.BEYOND_DELAY, AFTER}),
+    fails("F-STALE", "stale-vector", ()),
+    holds("F-STALE with page-cleared", "stale-vector", CLEARED),
+    holds("F-STALE with page-cleared: no IPI is lost", "ipi-lost", CLEARED),
+    fails("no IPI is lost, online first", "ipi-lost", {*CLEARED, OnlineFault.ONLINE_FIRST}),
+    holds("nothing stays in service", "stale-service", RECREATED),
+    fails("nothing stays in service, without EOI", "stale-service", {*RECREATED, OnlineFault.NO_EOI}),
+    holds("what was freed stays refused", "still-allowed", ()),
+    fails("what was freed stays refused, not freed", "still-allowed", {OnlineFault.NEVER_FREED}),
+    fails("F-RESET", "stale-vector", {*CLEARED, EntryDisabled.REQUEST_WAITS}),
+    holds("F-RESET with reset-clears", "stale-vector", {*CLEARED, EntryDisabled.REQUEST_WAITS, RESET}),
+    fails("F-RESET", "entry-fails", FAILS),
+    holds("F-RESET with reset-clears", "entry-fails", {*FAILS, RESET}),
+    fails("F-RESET with reset-clears, recreated", "entry-fails", {*FAILS, *RECREATED, RESET}),
+    holds("P-L6 in the next life", "tick-served", ()),
+    fails("P-L6 in the next life, not allowed", "tick-served", {*CLEARED, OnlineFault.TIMER_STAYS_OFF}),
+    holds("a CPU comes back", "comes-back", ()),
+    fails("a CPU comes back, if VMRUN fails", "comes-back", FAILS),
+)
+"""A CPU that goes offline and comes back."""
+
+TIMER_CLAIMS: Final = asked_of(
+    TIMER_MODEL,
+    holds("P-L6 oneshot", "tick-served", CHECKS),
+    holds("P-L6 oneshot", "timer-goes-on", CHECKS),
+    holds("P-L6 periodic", "tick-served", {*CHECKS, TimerMode.PERIODIC}),
+    holds("P-L6 periodic", "timer-goes-on", {*CHECKS, TimerMode.PERIODIC}),
+    holds("P-L6 deadline", "timer-goes-on", DEADLINE),
+    fails("P-L6 without KVM_REQ_UNBLOCK", "tick-served", {*CHECKS, TimerFault.NO_UNBLOCK}),
+    fails("P-L6 if the vector is refused", "timer-goes-on", {*CHECKS, TimerVector.REFUSED}),
+    fails("P-L6 if it is allowed late", "timer-goes-on", {*CHECKS, TimerVector.ALLOWED_LATE}),
+    holds(
+        "P-L6 if it is allowed late, periodic",
+        "timer-goes-on",
+        {*CHECKS, TimerVector.ALLOWED_LATE, TimerMode.PERIODIC},
+    ),
+    holds("no tick is refused", "tick-dropped", CHECKS),
+    fails("F-SPIV: the timer", "timer-goes-on", UNSENT),
+    holds("F-SPIV in v1: the timer", "timer-goes-on", {*UNSENT, Series.SPIV_FORCED}),
+    holds("no tick before its deadline", "early-tick", DEADLINE),
+    fails("no tick before its deadline, no wait", "early-tick", {*DEADLINE, TimerFault.NO_WAIT}),
+    holds("v2 15/17", "waits-in-vain", DEADLINE),
+    fails("v2 without 15/17", "waits-in-vain", {TimerMode.TSC_DEADLINE}),
+)
+"""The LAPIC timer."""
+
+AT_UNMASK: Final = {IrqchipFix.RESAMPLES_AT_UNMASK}
+OLD: Final = {*AT_UNMASK, *IRQFD, IoapicVersion.VERSION_11}
+IRQCHIP_CLAIMS: Final = asked_of(
+    IRQCHIP_MODEL,
+    holds("P-L3, IOAPIC in KVM", "line-served", AT_UNMASK),
+    holds("P-L3, IOAPIC in KVM, by irqfd", "line-served", {*AT_UNMASK, Source.RESAMPLED}),
+    fails("P-L3, before 6.4", "line-is-dead", {Source.RESAMPLED}),
+    holds("P-L3, split", "line-served", {*AT_UNMASK, *SPLIT}),
+    holds("P-L3, split, by notices", "line-served", {*AT_UNMASK, *SPLIT, Tmr.TMR_IS_RIGHT}),
+    fails(
+        "P-L3, split, no exit",
+        "line-is-dead",
+        {*AT_UNMASK, *SPLIT, Tmr.TMR_IS_RIGHT, IrqchipFault.NO_EOI_EXIT},
+    ),
+    holds("P-L3, split, by irqfd", "line-served", {*AT_UNMASK, *IRQFD}),
+    fails("F-RESAMPLE", "line-is-dead", OLD),
+    holds("F-RESAMPLE with userspace-resamples", "line-served", {*OLD, IrqchipChange.USERSPACE_RESAMPLES}),
+    holds("kvm_apic_pending_eoi", "eoi-swallowed", {*AT_UNMASK, Affinity.MOVES, Tmr.TMR_IS_RIGHT}),
+    fails(
+        "kvm_apic_pending_eoi without the shadow",
+        "eoi-swallowed",
+        {*AT_UNMASK, Tmr.TMR_IS_RIGHT, IrqchipFault.NO_SHADOW},
+    ),
+    fails("F-ROUTE", "eoi-swallowed", {*AT_UNMASK, *ROUTED}),
+    holds("F-ROUTE with route-first", "eoi-swallowed", {*AT_UNMASK, *ROUTED, IrqchipChange.ROUTE_FIRST}),
+)
+"""The EOI of a level-triggered line, the IOAPIC in KVM or in userspace."""
+
+LEGACY_CLAIMS: Final = asked_of(
+    LEGACY_MODEL,
+    fails("F-PIC: it warns", "injects-nothing", PIC),
+    fails("F-PIC: it spins in HLT", "rests", PIC),
+    fails("F-PIC: it is never served", "pic-served", PIC),
+    holds("F-PIC in v1", "rests", {*PIC, Series.PIC_GUARD}),
+    fails("F-PIC in v1: it is never served", "pic-served", {*PIC, Series.PIC_GUARD}),
+    holds("F-PIC, if it could be injected", "pic-served", {*PIC, Without.PIC_INJECTED}),
+    fails("F-PIT", "pit-is-silent", PIT),
+    fails("F-PIT", "pit-goes-on", PIT),
+    holds("F-PIT, loaded by the handler", "pit-goes-on", {*PIT, PitMode.PIT_ONESHOT}),
+    holds("F-PIT with no-reinjection", "pit-goes-on", {*PIT, LegacyChange.NO_REINJECTION}),
+    holds("F-PIT, if EOIs were seen", "pit-goes-on", {*PIT, Without.EOI_SEEN}),
+    fails("SAV-C17, RTC: what is told", "told-wrong", UNTRACKED),
+    holds("SAV-C17, RTC: what is served", "rtc-served", UNTRACKED),
+    fails("RTC without v2 14/17", "rtc-served", RTC),
+    fails("RTC without KVM_REQ_EVENT", "rtc-served", {*UNTRACKED, LegacyFault.NO_EVENT}),
+)
+"""PIC, PIT and RTC."""
+
+CLAIMS: Final = (
+    *IPI_CLAIMS,
+    *DEVICE_CLAIMS,
+    *LEVEL_CLAIMS,
+    *OTHER_CLAIMS,
+    *GUEST_CLAIMS,
+    *PAGE_CLAIMS,
+    *ONLINE_CLAIMS,
+    *TIMER_CLAIMS,
+    *IRQCHIP_CLAIMS,
+    *LEGACY_CLAIMS,
+)
 
 
 def obligations() -> list[Query]:
