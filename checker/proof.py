@@ -137,7 +137,7 @@ def collect(model: str, kernel: Kernel, vcpus: int, names: Iterable[str]) -> Pro
 def limits(model: str) -> tuple[str, tuple[Assumption, ...]]:
     """Which cases the proofs of a model speak of, and what they take for granted."""
     if has_claims(model):
-        return f"the number of vCPUs shown; {DOMAIN}", APIC_MAP
+        return f"the number of vCPUs shown ({EQUIVALENCE}: {scope_of(model)}); {DOMAIN}", APIC_MAP
     return scope_of(model), ()
 
 

@@ -51,8 +51,11 @@ FULL: Final = Sizes()
 
 
 def obligations(kernel: Kernel, vcpus: int = 8) -> list[Query]:
-    """Every obligation for one kernel, at the full sizes but at most ``vcpus``. They speak for every
-    kernel with the same fixes: see ``comparison.alike``."""
+    """maps and routes at 8 vCPUs, lowest priority and single targets at 3, paravirtual IPIs at 2, or fewer
+    if fewer are asked for.
+
+    Every obligation for one kernel. They speak for every kernel with the same fixes: see
+    ``comparison.alike``."""
     sizes = FULL.at_most(vcpus)
     return [
         *map_obligations(listen(MAP, kernel, sizes.map)),
