@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -156,7 +156,7 @@ def decide(request: Request, on_progress: Callable[[Progress], None] | None = No
         if request.engine in ("auto", "explicit"):
             _explore(report, on_progress)
         if not report.interrupted:
-            _ask_one_by_one(report)
+            _ask_one_by_one(report, on_progress)
     except KeyboardInterrupt:
         report.interrupted = True
     report.results = {
@@ -216,16 +216,17 @@ def _explore(report: Report, on_progress: Callable[[Progress], None] | None) -> 
             report.results[result.property] = result
 
 
-def _ask_one_by_one(report: Report) -> None:
+def _ask_one_by_one(report: Report, on_progress: Callable[[Progress], None] | None) -> None:
     """The engine on each property that is left."""
     from avicheck.checker.engine import Interrupted
     from avicheck.checker.engines import check
 
     request, system = report.request, report.request.instance.system
+    limits = replace(request.limits, on_progress=on_progress)
     for prop in report.asked:
         if prop.name not in report.results:
             try:
-                report.results[prop.name] = check(system, prop.name, request.engine, request.limits)
+                report.results[prop.name] = check(system, prop.name, request.engine, limits)
             except Interrupted as stop:
                 report.results[prop.name] = stop.result
                 raise
@@ -241,7 +242,7 @@ def progress_shown() -> Iterator[Callable[[Progress], None]]:
         if not watched and time.monotonic() - last[0] < _LINE_EVERY:
             return
         last[0] = time.monotonic()
-        line = (
+        line = progress.what + (
             f"depth {progress.depth}, frontier {progress.frontier:,}, {progress.states:,} states, "
             f"{progress.states_per_second:,.0f} states/s, {progress.memory / 2**20:,.0f} MiB, "
             f"{progress.seconds:.0f} s"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from avicheck.checker.engine import DEADLOCK_FREE, EngineResult, unless_interrupted
 from avicheck.checker.errors import not_one_of
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.reachability import deadlock_free
 from avicheck.encodings.transition import Property, TransitionSystem
+
+if TYPE_CHECKING:
+    from avicheck.checker.explore import Progress
 
 EngineName: TypeAlias = Literal["auto", "explicit", "bmc", "induction", "ic3"]
 
@@ -23,13 +26,14 @@ MANY: Final = 100_000_000
 class Limits:
     """How far engines go: ``seconds`` and ``memory`` (bytes; most of what there is, unless given) for all,
     ``depth`` steps for ``bmc``, ``k`` for ``induction``, which leaves out runs that come back to a state if
-    ``simple``."""
+    ``simple``. The explicit engine tells ``on_progress`` how far it is."""
 
     seconds: float = math.inf
     memory: int | None = None
     depth: int = 50
     k: int = 20
     simple: bool = False
+    on_progress: Callable[[Progress], None] | None = None
 
 
 def property_of(system: TransitionSystem, name: str) -> Property:
@@ -55,7 +59,9 @@ def check(
 def _explicit(system: TransitionSystem, asked: Property, limits: Limits) -> EngineResult:
     from avicheck.checker.explicit import explicit
 
-    return explicit(system, asked, limit=limits.seconds, max_memory=limits.memory)
+    return explicit(
+        system, asked, limit=limits.seconds, max_memory=limits.memory, on_progress=limits.on_progress
+    )
 
 
 def _bmc(system: TransitionSystem, asked: Property, limits: Limits) -> EngineResult:
@@ -81,7 +87,14 @@ def _auto(system: TransitionSystem, asked: Property, limits: Limits) -> EngineRe
 
     most = None if _states(system) <= MANY else MANY
     first = unless_interrupted(
-        explicit(system, asked, limit=limits.seconds, max_memory=limits.memory, max_states=most)
+        explicit(
+            system,
+            asked,
+            limit=limits.seconds,
+            max_states=most,
+            max_memory=limits.memory,
+            on_progress=limits.on_progress,
+        )
     )
     size = f"{math.log2(_states(system)):.0f} bits of state"
     left = replace(limits, seconds=limits.seconds - first.seconds)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from avicheck.checker.engine import EngineResult
-from avicheck.checker.explore import explore
+from avicheck.checker.explore import Progress, explore
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.reachability import confirm
 from avicheck.encodings.transition import Property, ReplayError, TransitionSystem
@@ -19,13 +20,21 @@ def explicit(
     limit: float = math.inf,
     max_states: int | None = None,
     max_memory: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> EngineResult:
     """Decide a property by exploration, within ``limit`` seconds: a ``leads-to`` property like
     ``fair_lasso``, others like ``explore``. Runs are confirmed."""
     if asked.kind == "leads-to":
         from avicheck.checker.fair_lasso import fair_lasso
 
-        found = fair_lasso(system, asked, limit=limit, max_states=max_states, max_memory=max_memory)
+        found = fair_lasso(
+            system,
+            asked,
+            limit=limit,
+            max_states=max_states,
+            max_memory=max_memory,
+            on_progress=on_progress,
+        )
     else:
         (found,) = explore(
             replace(system, properties=(asked,)),
@@ -34,6 +43,7 @@ def explicit(
             max_states=max_states,
             max_memory=max_memory,
             max_seconds=limit,
+            on_progress=on_progress,
         ).results
     if found.run is None:
         return found

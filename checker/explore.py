@@ -53,7 +53,8 @@ _REASONS: Final[Mapping[Reason, str]] = {
     "time": "stopped at the limit of time",
     "interrupted": "interrupted",
 }
-_PROGRESS_EVERY: Final = 0.5
+PROGRESS_EVERY: Final = 0.5
+"""Seconds between two reports of progress."""
 _CHECKPOINT_SHARE: Final = 20
 """A checkpoint is written when so many times the time has passed that the last one took."""
 
@@ -64,8 +65,9 @@ class Contradiction(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an exploration is. ``depth`` is the level that is being expanded, ``frontier`` the known
-    states that are not expanded yet, ``memory`` what the process holds, in bytes."""
+    """How far a search is. ``depth`` is the level that is being expanded, ``frontier`` the known states that
+    are not expanded yet, ``memory`` what the process holds, in bytes. What else than all reachable states is
+    searched, ``what`` says."""
 
     depth: int
     frontier: int
@@ -73,6 +75,7 @@ class Progress:
     states_per_second: float
     memory: int
     seconds: float
+    what: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,12 @@ def explore_states(
     max_memory: int | None = None,
     max_seconds: float = math.inf,
     tier: Tier = "auto",
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Exploration, Snapshot]:
-    """Explore a system for its states' sake, with limits and errors like those of ``explore``: what it
-    went through, and all of it."""
+    """Explore a system for its states' sake, with limits, progress and errors like those of ``explore``: what
+    it went through, and all of it."""
     limits = _Limits(max_states, limit_of(max_memory), max_seconds, tier)
-    exploring = _Exploring(unreduced(system), (), "never", limits, None, None)
+    exploring = _Exploring(unreduced(system), (), "never", limits, None, on_progress)
     return exploring.run(), exploring.snapshot()
 
 
@@ -324,7 +328,7 @@ class _Exploring:
         """Report progress and save, if it is time."""
         now = time.monotonic()
         passed = now - self.reported
-        if self.on_progress is not None and passed >= _PROGRESS_EVERY:
+        if self.on_progress is not None and passed >= PROGRESS_EVERY:
             states = self.search.count
             speed = (states - self.reported_states) / passed
             frontier = states - self.search.expanded

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -19,8 +19,10 @@ from avicheck.checker.checkpoint import Snapshot
 from avicheck.checker.engine import EngineResult
 from avicheck.checker.explore import (
     ENGINE,
+    PROGRESS_EVERY,
     Contradiction,
     Exploration,
+    Progress,
     Reason,
     Tier,
     covered,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     Numbers: TypeAlias = NDArray[np.int32]
     Flags: TypeAlias = NDArray[np.bool_]
 
+BETWEEN: Final = "between cause and target: "
+"""What progress is about once all states are known."""
 _MAX_STATES: Final = (1 << 31) - 1
 _STATE_BYTES: Final = 64
 """What the search for a region takes for each explored state, the hash table included."""
@@ -56,12 +60,17 @@ class _LimitError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Guard:
-    """Limits of time (when it is up) and memory (bytes)."""
+    """Limits of time (when it is up) and memory (bytes); when the search began, and when and where it last
+    told ``on_progress`` how far it is."""
 
     deadline: float
     memory: int
+    on_progress: Callable[[Progress], None] | None
+    began: float
+    reported: float
+    reported_states: int = 0
 
     def check(self, more: int = 0) -> None:
         """Raise ``_LimitError`` if a limit is reached, or would be with so many bytes more."""
@@ -69,6 +78,17 @@ class _Guard:
             raise _LimitError("time")
         if resident() + more > self.memory:
             raise _LimitError("memory")
+
+    def look(self, step: int, waiting: int, states: int) -> None:
+        """Check while the region grows, and tell how far it is."""
+        self.check()
+        now = time.monotonic()
+        passed = now - self.reported
+        if self.on_progress is not None and passed >= PROGRESS_EVERY:
+            speed = (states - self.reported_states) / passed
+            found = Progress(step, waiting, states, speed, resident(), now - self.began, BETWEEN)
+            self.on_progress(found)
+            self.reported, self.reported_states = now, states
 
 
 def fair_lasso(
@@ -80,25 +100,27 @@ def fair_lasso(
     max_memory: int | None = None,
     tier: Tier = "auto",
     exact: int = EXACT,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> EngineResult:
     """Decide a ``leads-to`` property. No run that refutes it has a stem, that is a way to its loop or to
     where nothing can fire, which is shorter than that of the run returned. Its loop is fair, and the shortest
     of all that are and have so short a stem; if ``exact`` pairs of a state and what a loop has done do not
     suffice to find that out, it is a loop that is made short step by step. The result's detail says which.
 
-    ``unknown`` if ``limit`` seconds have passed, at ``max_memory`` bytes, or if ``max_states`` states are
-    known and the edges between those of them that are expanded show nothing; what they show is
-    ``violated`` with a run that need not be a shortest one. ValueError like ``liveness.target_of``;
-    ``InputError`` like ``explore``. The run is not confirmed yet."""
+    ``unknown`` if ``limit`` seconds have passed, at ``max_memory`` bytes, after a SIGINT, or if
+    ``max_states`` states are known and the edges between those of them that are expanded show nothing; what
+    they show is ``violated`` with a run that need not be a shortest one. ValueError like
+    ``liveness.target_of``; ``InputError`` like ``explore``. The run is not confirmed yet."""
     start = time.monotonic()
     target_of(system, asked)
-    guard = _Guard(start + limit, limit_of(max_memory))
+    guard = _Guard(start + limit, limit_of(max_memory), on_progress, start, start)
     exploration, snapshot = explore_states(
         system,
         max_states=_MAX_STATES if max_states is None else min(max_states, _MAX_STATES),
         max_memory=guard.memory,
         max_seconds=limit,
         tier=tier,
+        on_progress=on_progress,
     )
 
     def result(verdict: Verdict, detail: str, run: Run | None = None) -> EngineResult:
@@ -111,9 +133,13 @@ def fair_lasso(
         if exploration.stopped is not None and exploration.stopped != "states":
             raise _LimitError(exploration.stopped)
         search = _Search.of(system, asked, exploration, snapshot, guard)
-    except _LimitError as error:
-        return result(Verdict.UNKNOWN, covered(error.reason, exploration.depth))
-    run, detail = search.refutation(exact)
+        run, detail = search.refutation(exact)
+    except (_LimitError, KeyboardInterrupt) as error:
+        reason = error.reason if isinstance(error, _LimitError) else "interrupted"
+        seen = covered(reason, exploration.depth)
+        return result(
+            Verdict.UNKNOWN, seen if exploration.stopped else f"{seen}, but not all ways between them"
+        )
     if exploration.stopped is not None:
         detail = f"{covered(exploration.stopped, exploration.depth)}; among them {detail}"
     if run is not None:
@@ -153,7 +179,7 @@ class _Search:
         graph = state_graph(system, form, asks, exploration, snapshot)
         cause, expanded = graph.where(0), snapshot.marks.expanded
         depth, edges = depths(np.frombuffer(snapshot.parents, np.uint32)), exploration.transitions
-        between = region(graph, cause, graph.where(1), depth, expanded, edges, guard.check)
+        between = region(graph, cause, graph.where(1), depth, expanded, edges, guard.look)
         guard.check(_EDGE_BYTES * len(between.targets))
         positions = {transition.name: i for i, transition in enumerate(system.transitions)}
         weak = [positions[name] for name in asked.weak_fairness]

@@ -59,10 +59,11 @@ def region(
     depth: Numbers,
     expanded: int,
     transitions: int,
-    check: Callable[[], None],
+    check: Callable[[int, int, int], None],
 ) -> Region:
     """The region in an exploration whose first so many states are expanded; the others have no edges here.
-    They have so many ``transitions`` at most. ``check`` is called from time to time."""
+    They have so many ``transitions`` at most. ``check`` is called from time to time: with the step, how
+    many states wait and how many are known."""
     growing = _Growing(graph, target, expanded, transitions)
     asking = np.flatnonzero(cause & ~target).astype(np.int32)
     asking = asking[np.argsort(depth[asking], kind="stable")]
@@ -76,7 +77,7 @@ def region(
         begun, end = upto, growing.size
         while growing.expanded < end:
             growing.expand(min(end, growing.expanded + _CHUNK), step + 1)
-            check()
+            check(step, growing.size - growing.expanded, growing.size)
         step += 1
     return growing.region()
 

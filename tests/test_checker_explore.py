@@ -362,7 +362,7 @@ def test_a_limit_of_memory_leaves_the_rest_unknown(tier: Tier) -> None:
 
 @every_tier
 def test_an_interrupt_leaves_the_rest_unknown(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exploring, "_PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(exploring, "PROGRESS_EVERY", 0.0)
     before = signal.getsignal(signal.SIGINT)
     seen: list[Progress] = []
 
@@ -379,7 +379,7 @@ def test_an_interrupt_leaves_the_rest_unknown(tier: Tier, monkeypatch: pytest.Mo
 
 @every_tier
 def test_progress_tells_depth_frontier_and_states(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exploring, "_PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(exploring, "PROGRESS_EVERY", 0.0)
     seen: list[Progress] = []
     explore(counter(), properties=[], tier=tier, on_progress=seen.append)
     assert [(p.depth, p.frontier, p.states) for p in seen] == [*((i, 1, i + 2) for i in range(9)), (9, 0, 10)]

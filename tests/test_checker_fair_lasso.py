@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -14,10 +16,12 @@ from typing import Any, Final
 import pytest
 from hypothesis import given, settings
 
+from avicheck.checker import explore as explore_module
 from avicheck.checker import fair_lasso, fair_loops, region
 from avicheck.checker.engine import EngineResult
 from avicheck.checker.explicit import explicit
-from avicheck.checker.explore import Contradiction, Tier, explore
+from avicheck.checker.explore import Contradiction, Progress, Tier, explore
+from avicheck.checker.fair_loops import FairLoops
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import constant, eq
 from avicheck.encodings.liveness import always_property
@@ -26,6 +30,8 @@ from avicheck.encodings.transition import Property, ReplayError, Run, Transition
 from tests.fair_runs import at_random, graph_system, leads_to, shortest
 from tests.known.catalogue import CASES, KNOWN, Known
 from tests.small_systems import graph_of, holds, systems
+
+SEEN: Final = "all states up to depth 0 were seen, but not all ways between them"
 
 Decide = Callable[[TransitionSystem, Property], EngineResult]
 decide = fair_lasso.fair_lasso
@@ -317,7 +323,7 @@ def test_memory_that_would_not_suffice_leaves_it_open(what: str, monkeypatch: py
     monkeypatch.setattr(fair_lasso, what, 1 << 60)
     result = explicit(*asking(("turn", 0, 0)))
     assert (result.verdict, result.states, result.run) == (Verdict.UNKNOWN, 1, None)
-    assert result.detail == "stopped at the limit of memory: all states up to depth 0 were seen"
+    assert result.detail == f"stopped at the limit of memory: {SEEN}"
 
 
 def test_time_that_is_up_after_exploring_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +331,34 @@ def test_time_that_is_up_after_exploring_leaves_it_open(monkeypatch: pytest.Monk
     late = iter([0.0, *[100.0] * 9])
     monkeypatch.setattr(time, "monotonic", lambda: next(late))
     result = explicit(*asking(("turn", 0, 0)), limit=60.0)
-    assert result.detail == "stopped at the limit of time: all states up to depth 0 were seen"
+    assert result.detail == f"stopped at the limit of time: {SEEN}"
+
+
+def test_interrupt_after_exploring_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(fair_lasso, "region", interrupted)
+    result = explicit(*asking(("turn", 0, 0)))
+    assert (result.verdict, result.detail) == (Verdict.UNKNOWN, f"interrupted: {SEEN}")
+
+
+def test_interrupt_while_a_loop_is_sought_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FairLoops, "short", lambda *_args: os.kill(os.getpid(), signal.SIGINT))
+    result = explicit(*asking(("turn", 0, 0)))
+    assert (result.verdict, result.detail) == (Verdict.UNKNOWN, f"interrupted: {SEEN}")
+
+
+def test_progress_is_told_of_both_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explore_module, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(fair_lasso, "PROGRESS_EVERY", 0.0)
+    told = list[Progress]()
+    explicit(*asking(("turn", 0, 1), ("turn", 1, 2), ("turn", 2, 0)), on_progress=told.append)
+    assert [(each.what, each.depth, each.states) for each in told] == [
+        *(("", depth, depth + 2) for depth in range(2)),
+        ("", 2, 3),
+        *((fair_lasso.BETWEEN, step, min(step + 2, 3)) for step in range(3)),
+    ]
 
 
 def test_run_that_is_none_is_a_tool_error(monkeypatch: pytest.MonkeyPatch) -> None:

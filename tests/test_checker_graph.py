@@ -95,7 +95,7 @@ def seen(edges: dict[str, dict[int, int]], cause: set[int], target: set[int], **
     first, last = (np.logical_or.reduce([graph.where(1 + i) for i in some]) for some in (cause, target))
     depth = depths(np.frombuffer(snapshot.parents, np.uint32))
     expanded, most = snapshot.marks.expanded, exploration.transitions
-    return region(graph, first, last, depth, expanded, most, lambda: None)
+    return region(graph, first, last, depth, expanded, most, lambda *_: None)
 
 
 def test_depths_are_the_lengths_of_shortest_runs() -> None:
