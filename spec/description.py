@@ -9,7 +9,7 @@ hyphens: ``LifeFix.DIRTY_STATES`` is ``dirty-states``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
@@ -55,7 +55,8 @@ class Assumption:
 class Description:
     """A concurrent model and what may be chosen about it. ``kernels`` gives the options that each kernel
     has, oldest first; ``kernel`` is the default. ``switches`` are enumerations, or members of one, that may
-    be switched on and off one by one: fixes, what userspace configured, planted faults.
+    be switched on and off one by one: fixes, what userspace configured, planted faults. ``small`` has sizes
+    that are better suited than the usual ones for going through many variants of the model.
 
     ``excerpts`` are for comparisons that take long in every state: instances of the least sizes, each told
     by what is switched off in it, that have every step among them that the model has."""
@@ -69,6 +70,7 @@ class Description:
     switches: tuple[Iterable[Enum], ...] = ()
     assumptions: tuple[Assumption, ...] = ()
     excerpts: tuple[frozenset[Enum], ...] = (frozenset(),)
+    small: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def switchable(self) -> Mapping[str, Enum]:

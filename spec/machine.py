@@ -104,7 +104,7 @@ class Machine(Generic[S]):
         self.model = model
         self.scope = scope
         self.memory = memory
-        self.options = frozenset(options)
+        self.options = options if isinstance(options, frozenset) else frozenset(options)
         self._check_scope()
         self._stored = stored or {}
         self._memory = tuple(at.path for at in locations(model.shared, scope)) if memory == "tso" else ()

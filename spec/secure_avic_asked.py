@@ -405,6 +405,7 @@ DESCRIPTION: Final = Description(
         "EOI notices, Remote IRR, the driver's edge-and-level rewrite",
     ),
     scope={"senders": Size(2, most=3)},
+    small={"senders": 1},
     kernels={"savic-rfc-v1": EVERYTHING | set(Series), "savic-rfc-v2": EVERYTHING},
     kernel="savic-rfc-v2",
     switches=SWITCHES,

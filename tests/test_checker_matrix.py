@@ -10,10 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
-from avicheck.checker import matrix as matrix_module
 from avicheck.checker import systems
+from avicheck.checker.check_system import Request, decide
 from avicheck.checker.cli import main
-from avicheck.checker.matrix import Cell, Matrix, as_text, fill, plan
+from avicheck.checker.engines import Limits
+from avicheck.checker.matrix import as_text, plan, smaller
+from avicheck.checker.matrix_runs import Cell, Matrix, chosen_with, fill
 from avicheck.checker.systems import Choices, instance
 from avicheck.checker.verdict import Verdict
 from tests.known import chosen, described, relying
@@ -38,7 +40,7 @@ def filled(
     *, names: tuple[str, ...] = (), vary: tuple[str, ...] = (), deviations: int | None = None
 ) -> Matrix:
     found = plan(instance("relying"), names, vary, deviations, 100)
-    fill(found, "explicit", 60.0, None, 1)
+    fill(found, "explicit", Limits(60.0), 1)
     return found
 
 
@@ -79,9 +81,37 @@ def test_a_property_that_relies_on_nothing() -> None:
     assert "  Relies on none of them." in as_text(found)
 
 
-def test_combinations_of_one_system_are_explored_once() -> None:
-    assert filled(vary=("colour",)).systems == 1
-    assert filled(vary=("colour", "clock")).systems == 2
+def test_what_no_property_depends_on_is_not_varied() -> None:
+    found = filled(names=("right",), vary=("colour",))
+    assert (found.explored, found.irrelevant["right"]) == (1, frozenset({"colour"}))
+    assert len(found.under("right", [Verdict.HOLDS])) == 2
+
+
+def test_what_follows_is_not_explored() -> None:
+    found = filled(names=("in-time",), vary=("order",))
+    assert found.explored < len(found.combinations) == 3
+
+
+def test_every_cell_is_what_check_says() -> None:
+    found = filled()
+    for one in found.combinations:
+        names = tuple(found.properties)
+        report = decide(Request(chosen_with(found.instance, one), names, "explicit", Limits(60.0)))
+        for name, result in report.results.items():
+            assert found.cells[name][one].verdict is result.verdict, (name, one)
+
+
+def test_what_is_shown_was_explored() -> None:
+    found = filled()
+    shown = [found.cells[name][one] for name in found.properties for one in found.minimal(name)]
+    assert shown
+    assert all(cell.run is not None and not cell.follows for cell in shown)
+
+
+def test_deadlocks_are_looked_for_where_that_is_asked() -> None:
+    assert "deadlock-free" not in filled().properties
+    found = filled(names=("deadlock-free",), vary=("order",))
+    assert len(found.under("deadlock-free", [Verdict.HOLDS])) == 3
 
 
 def test_deviations_are_limited() -> None:
@@ -94,7 +124,7 @@ def test_what_is_fixed_is_not_varied() -> None:
     fixed = instance("relying", Choices(assumed={"clock": "wrong"}))
     found = plan(fixed, ("right",), (), None, 100)
     assert "clock" not in [each.name for each in found.varied]
-    fill(found, "explicit", 60.0, None, 1)
+    fill(found, "explicit", Limits(60.0), 1)
     assert found.under("right", [Verdict.HOLDS]) == []
     assert "  Fails under every one of them." in as_text(found)
 
@@ -118,15 +148,28 @@ def test_a_tool_error_is_one() -> None:
     assert found.verdict is Verdict.TOOL_ERROR
 
 
-def test_ctrl_c_keeps_what_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_what_is_decided() -> None:
     def interrupt(*_args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(matrix_module, "_shown", interrupt)
-    found = plan(instance("relying"), ("right",), ("clock",), None, 100)
-    fill(found, "explicit", 60.0, None, 1)
-    assert (found.interrupted, found.verdict) == (True, Verdict.UNKNOWN)
-    assert len(found.cells["right"]) == 1
+    found = plan(instance("relying"), ("right",), ("clock", "lock"), None, 100)
+    fill(found, "explicit", Limits(60.0), 1, interrupt)
+    assert (found.interrupted, found.verdict, found.explored) == (True, Verdict.UNKNOWN, 1)
+    assert 0 < len(found.cells["right"]) < 4
+
+
+def test_an_interrupted_matrix_says_what_it_covers() -> None:
+    found = filled(names=("right",), vary=("clock", "lock"))
+    found.interrupted = True
+    del found.cells["right"][frozenset({CLOCK, LOCK})]
+    covered = "interrupted: 3 are decided; among them all with at most 1 deviation."
+    assert covered in " ".join(as_text(found).split())
+
+
+def test_sizes_for_many_variants_are_taken_unless_the_user_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert smaller(instance("secure-avic")).scope["senders"] == 1
+    assert smaller(instance("secure-avic", Choices(scope={"senders": 2}))).scope["senders"] == 2
 
 
 def test_report(snapshot: SnapshotAssertion) -> None:
