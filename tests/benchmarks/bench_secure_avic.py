@@ -11,7 +11,7 @@ from avicheck.checker.explore import explore
 from avicheck.checker.solve import solve
 from avicheck.encodings.machine import machine
 from avicheck.proofs.secure_avic_rules import compare, listen
-from avicheck.spec.machine import STEPS_SUCCEED, MemoryModel
+from avicheck.spec.machine import STEPS_SUCCEED, STORE_BUFFER, MemoryModel
 from avicheck.spec.secure_avic_asked import ASKED, EVERYTHING, SECURE_AVIC
 
 NAMES = [*(asked.name for asked in ASKED if asked.kind == "never"), STEPS_SUCCEED, DEADLOCK_FREE]
@@ -19,7 +19,8 @@ NAMES = [*(asked.name for asked in ASKED if asked.kind == "never"), STEPS_SUCCEE
 
 @pytest.mark.parametrize(("memory", "states"), [("sc", 30_801_068), ("tso", 50_980_962)])
 def test_full_scope(benchmark: Any, memory: MemoryModel, states: int) -> None:
-    system = machine(SECURE_AVIC, {"senders": 2, "store_buffer": 2}, memory, EVERYTHING)
+    buffers = {STORE_BUFFER: 2} if memory == "tso" else {}
+    system = machine(SECURE_AVIC, {"senders": 2, **buffers}, memory, EVERYTHING)
 
     def run() -> Any:
         return explore(system, properties=NAMES, stop="all", reduce=["dead", "symmetry"])
