@@ -145,11 +145,12 @@ RECREATED: Final = {Leaves.RECREATED}
 FAILS: Final = {EntryDisabled.ENTRY_FAILS}
 RESET: Final = OnlineChange.RESET_CLEARS
 CHECKS: Final = {TimerFix.CHECKS_REQUEST}
-DEADLINE: Final = {*CHECKS, TimerMode.TSC_DEADLINE}
 UNSENT: Final = {*CHECKS, SpivNotice.SPIV_NOT_SENT}
-SPLIT: Final = {Irqchip.SPLIT}
-IRQFD: Final = {*SPLIT, Source.RESAMPLED}
-ROUTED: Final = {*IRQFD, Affinity.MOVES, Tmr.TMR_IS_RIGHT}
+SPLIT: Final = {IrqchipFix.RESAMPLES_AT_UNMASK}
+IN_KVM: Final = {*SPLIT, Irqchip.IN_KERNEL}
+BY_NOTICE: Final = {Tmr.TMR_IS_RIGHT}
+ROUTED: Final = {*SPLIT, *BY_NOTICE, Source.RESAMPLED}
+OLD: Final = {*SPLIT, Source.RESAMPLED, IoapicVersion.VERSION_11}
 PIC: Final = {Legacy.PIC_USED}
 PIT: Final = {Legacy.PIT_USED}
 RTC: Final = {Legacy.RTC_USED}
@@ -318,14 +319,13 @@ ONLINE_CLAIMS: Final = asked_of(
 
 TIMER_CLAIMS: Final = asked_of(
     TIMER_MODEL,
-    holds("P-L6 oneshot", "tick-served", CHECKS),
-    holds("P-L6 oneshot", "timer-goes-on", CHECKS),
-    holds("P-L6 periodic", "tick-served", {*CHECKS, TimerMode.PERIODIC}),
-    holds("P-L6 periodic", "timer-goes-on", {*CHECKS, TimerMode.PERIODIC}),
-    holds("P-L6 deadline", "timer-goes-on", DEADLINE),
+    holds("P-L6", "tick-served", CHECKS),
+    holds("P-L6", "timer-goes-on", CHECKS),
     fails("P-L6 without KVM_REQ_UNBLOCK", "tick-served", {*CHECKS, TimerFault.NO_UNBLOCK}),
     fails("P-L6 if the vector is refused", "timer-goes-on", {*CHECKS, TimerVector.REFUSED}),
-    fails("P-L6 if it is allowed late", "timer-goes-on", {*CHECKS, TimerVector.ALLOWED_LATE}),
+    fails(
+        "P-L6 if it is allowed late", "timer-goes-on", {*CHECKS, TimerVector.ALLOWED_LATE, TimerMode.ONESHOT}
+    ),
     holds(
         "P-L6 if it is allowed late, periodic",
         "timer-goes-on",
@@ -334,38 +334,34 @@ TIMER_CLAIMS: Final = asked_of(
     holds("no tick is refused", "tick-dropped", CHECKS),
     fails("F-SPIV: the timer", "timer-goes-on", UNSENT),
     holds("F-SPIV in v1: the timer", "timer-goes-on", {*UNSENT, Series.SPIV_FORCED}),
-    holds("no tick before its deadline", "early-tick", DEADLINE),
-    fails("no tick before its deadline, no wait", "early-tick", {*DEADLINE, TimerFault.NO_WAIT}),
-    holds("v2 15/17", "waits-in-vain", DEADLINE),
-    fails("v2 without 15/17", "waits-in-vain", {TimerMode.TSC_DEADLINE}),
+    holds("no tick before its deadline", "early-tick", CHECKS),
+    fails("no tick before its deadline, no wait", "early-tick", {*CHECKS, TimerFault.NO_WAIT}),
+    holds("v2 15/17", "waits-in-vain", CHECKS),
+    fails("v2 without 15/17", "waits-in-vain", ()),
 )
 """The LAPIC timer."""
 
-AT_UNMASK: Final = {IrqchipFix.RESAMPLES_AT_UNMASK}
-OLD: Final = {*AT_UNMASK, *IRQFD, IoapicVersion.VERSION_11}
 IRQCHIP_CLAIMS: Final = asked_of(
     IRQCHIP_MODEL,
-    holds("P-L3, IOAPIC in KVM", "line-served", AT_UNMASK),
-    holds("P-L3, IOAPIC in KVM, by irqfd", "line-served", {*AT_UNMASK, Source.RESAMPLED}),
-    fails("P-L3, before 6.4", "line-is-dead", {Source.RESAMPLED}),
-    holds("P-L3, split", "line-served", {*AT_UNMASK, *SPLIT}),
-    holds("P-L3, split, by notices", "line-served", {*AT_UNMASK, *SPLIT, Tmr.TMR_IS_RIGHT}),
-    fails(
-        "P-L3, split, no exit",
-        "line-is-dead",
-        {*AT_UNMASK, *SPLIT, Tmr.TMR_IS_RIGHT, IrqchipFault.NO_EOI_EXIT},
-    ),
-    holds("P-L3, split, by irqfd", "line-served", {*AT_UNMASK, *IRQFD}),
+    holds("P-L3, IOAPIC in KVM", "line-served", IN_KVM),
+    holds("P-L3, IOAPIC in KVM, by notices", "line-served", {*IN_KVM, *BY_NOTICE}),
+    holds("P-L3, IOAPIC in KVM, by irqfd", "line-served", {*IN_KVM, Source.RESAMPLED}),
+    fails("P-L3, before 6.4, by irqfd", "line-is-dead", {Irqchip.IN_KERNEL, Source.RESAMPLED}),
+    holds("P-L3, split", "line-served", SPLIT),
+    holds("P-L3, split, by notices", "line-served", {*SPLIT, *BY_NOTICE}),
+    fails("P-L3, split, no exit", "line-is-dead", {*SPLIT, *BY_NOTICE, IrqchipFault.NO_EOI_EXIT}),
+    holds("P-L3, split, by irqfd", "line-served", {*SPLIT, Source.RESAMPLED}),
     fails("F-RESAMPLE", "line-is-dead", OLD),
     holds("F-RESAMPLE with userspace-resamples", "line-served", {*OLD, IrqchipChange.USERSPACE_RESAMPLES}),
-    holds("kvm_apic_pending_eoi", "eoi-swallowed", {*AT_UNMASK, Affinity.MOVES, Tmr.TMR_IS_RIGHT}),
+    holds("kvm_apic_pending_eoi", "eoi-swallowed", {*IN_KVM, *BY_NOTICE}),
     fails(
         "kvm_apic_pending_eoi without the shadow",
         "eoi-swallowed",
-        {*AT_UNMASK, Tmr.TMR_IS_RIGHT, IrqchipFault.NO_SHADOW},
+        {*IN_KVM, *BY_NOTICE, IrqchipFault.NO_SHADOW},
     ),
-    fails("F-ROUTE", "eoi-swallowed", {*AT_UNMASK, *ROUTED}),
-    holds("F-ROUTE with route-first", "eoi-swallowed", {*AT_UNMASK, *ROUTED, IrqchipChange.ROUTE_FIRST}),
+    fails("F-ROUTE", "eoi-swallowed", ROUTED),
+    holds("F-ROUTE with route-first", "eoi-swallowed", {*ROUTED, IrqchipChange.ROUTE_FIRST}),
+    holds("F-ROUTE, if it stays", "eoi-swallowed", {*ROUTED, Affinity.STAYS}),
 )
 """The EOI of a level-triggered line, the IOAPIC in KVM or in userspace."""
 

@@ -23,8 +23,8 @@ from avicheck.spec.threads import Model, Thread, ThreadState, World, leads_to, n
 class Irqchip(Enum):
     """Where the IOAPIC is."""
 
-    IN_KERNEL = "in KVM, of version 0x11"
     SPLIT = "in userspace (KVM_CAP_SPLIT_IRQCHIP)"
+    IN_KERNEL = "in KVM, of version 0x11"
 
 
 class IoapicVersion(Enum):
@@ -44,8 +44,8 @@ class Source(Enum):
 class Affinity(Enum):
     """Whether the interrupt is sent to another CPU meanwhile."""
 
-    STAYS = "it is not"
     MOVES = "another vCPU writes the entry's destination at any moment"
+    STAYS = "it is not"
 
 
 class IrqchipFix(Enum):
@@ -130,7 +130,7 @@ MOVER: Final = Thread("mover", Nothing, buffered=False, source="irqchip.c kvm_se
 
 def by_irqfd(cpu: Cpu) -> bool:
     """The line is resampled, and KVM sends it without asking userspace's IOAPIC."""
-    return cpu.has(Source.RESAMPLED) and cpu.has(Irqchip.SPLIT)
+    return cpu.has(Source.RESAMPLED) and not cpu.has(Irqchip.IN_KERNEL)
 
 
 # KVM's thread of the vCPU.
@@ -178,8 +178,8 @@ def notice(cpu: Cpu, my: Guest) -> str:
     if not (found and cpu.read(Line.handled)):
         cpu.write(Line.swallowed, True)
         return "check_eoi_exit"
-    cpu.write(Line.eoi_exit, cpu.has(Irqchip.SPLIT) and not cpu.has(IrqchipFault.NO_EOI_EXIT))
-    return "check_eoi_exit" if cpu.has(Irqchip.SPLIT) else "kernel_eoi"
+    cpu.write(Line.eoi_exit, not cpu.has(Irqchip.IN_KERNEL) and not cpu.has(IrqchipFault.NO_EOI_EXIT))
+    return "kernel_eoi" if cpu.has(Irqchip.IN_KERNEL) else "check_eoi_exit"
 
 
 @VCPU.step(source="ioapic.c kvm_ioapic_update_eoi_one")
@@ -198,6 +198,7 @@ def userspace_eoi(cpu: Cpu, my: Guest) -> str:
 @VCPU.step(source="KVM_EXIT_MMIO; QEMU ioapic_mem_write: IOAPIC_EOI")
 def eoi_register(cpu: Cpu, my: Guest) -> str:
     """The guest has written the vector to the IOAPIC's EOI register."""
+    cpu.write(Line.told, True)
     return ended(cpu, True)
 
 
@@ -205,8 +206,9 @@ def eoi_register(cpu: Cpu, my: Guest) -> str:
 def rewrite(cpu: Cpu, my: Guest) -> str:
     """The entry is written as edge, masked, and as level: Remote IRR is cleared. Whether the resampler hears
     of it is IrqchipFix.RESAMPLES_AT_UNMASK, or userspace's matter."""
-    split = IrqchipChange.USERSPACE_RESAMPLES
-    return ended(cpu, cpu.has(split if cpu.has(Irqchip.SPLIT) else IrqchipFix.RESAMPLES_AT_UNMASK))
+    if cpu.has(Irqchip.IN_KERNEL):
+        return ended(cpu, cpu.has(IrqchipFix.RESAMPLES_AT_UNMASK))
+    return ended(cpu, cpu.has(IrqchipChange.USERSPACE_RESAMPLES))
 
 
 def ended(cpu: Cpu, resamples: bool) -> str:
@@ -290,8 +292,8 @@ def ends(cpu: Cpu, my: Guest) -> str:
 @VCPU.step(source="io_apic.c ioapic_ack_level, __eoi_ioapic_pin")
 def acks(cpu: Cpu, my: Guest) -> str:
     """By the EOI register, if the IOAPIC has one."""
-    has_register = cpu.has(Irqchip.SPLIT) and not cpu.has(IoapicVersion.VERSION_11)
-    return exits(cpu, my, Stage.RUNS, "eoi_register" if has_register else "rewrite")
+    has_none = cpu.has(Irqchip.IN_KERNEL) or cpu.has(IoapicVersion.VERSION_11)
+    return exits(cpu, my, Stage.RUNS, "rewrite" if has_none else "eoi_register")
 
 
 # The line.
@@ -344,8 +346,8 @@ def make_event(cpu: Cpu, my: Nothing) -> str:
 
 @MOVER.step(source="ioapic.c ioapic_write_indirect; irqchip.c kvm_set_irq_routing: rcu_assign_pointer")
 def move(cpu: Cpu, my: Nothing) -> None:
-    """Affinity.MOVES: the vector stays the same, on another CPU."""
-    cpu.wait_until(cpu.has(Affinity.MOVES))
+    """The vector stays the same, on another CPU; unless Affinity.STAYS."""
+    cpu.wait_until(not cpu.has(Affinity.STAYS))
     cpu.write(Line.here, False)
 
 
@@ -401,7 +403,7 @@ def asserted_again(world: World[Line]) -> bool:
 
 
 def userspace_told(world: World[Line]) -> bool:
-    """An EOI notice has left KVM for userspace."""
+    """An EOI has come to userspace's IOAPIC."""
     return world.shared.told
 
 
@@ -449,7 +451,7 @@ IRQCHIP_MODEL: Final = Model(
         never("line-is-dead", "P-L3: no asserted line is held back for ever.", line_is_dead),
         never("eoi-swallowed", "P-S5: no EOI notice of a level-triggered vector is lost in KVM.", swallowed),
         sometimes("asserted-again", "A line can be asserted again before its EOI.", asserted_again),
-        sometimes("userspace-told", "An EOI notice can leave KVM for userspace.", userspace_told),
+        sometimes("userspace-told", "An EOI can come to userspace.", userspace_told),
         sometimes("moved-in-service", "An interrupt can be moved while it is in service.", moved_in_service),
         leads_to(
             "line-served",

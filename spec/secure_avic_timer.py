@@ -22,6 +22,7 @@ from avicheck.spec.threads import Model, Thread, ThreadState, World, leads_to, n
 class TimerMode(Enum):
     """How the guest uses the timer."""
 
+    ANY_MODE = "in one of these ways"
     ONESHOT = "TMICT, once; the handler arms it again"
     PERIODIC = "TMICT, again and again"
     TSC_DEADLINE = "TSC_DEADLINE, once; the handler arms it again"
@@ -61,6 +62,8 @@ class TimerFault(Enum):
 class Timer:
     """KVM's timer and the vCPU: the two threads use locked operations, or one alone uses it."""
 
+    mode: Reg[TimerMode]
+    """How the guest uses it, in this run."""
     masked: Reg[bool]
     """LVTT's mask in KVM."""
     armed: Reg[bool]
@@ -132,6 +135,11 @@ TIME: Final = Thread("time", Nothing, buffered=False, source="the deadline")
 def sw_enabled(cpu: Cpu) -> bool:
     """kvm_apic_sw_enabled."""
     return not cpu.has(SpivNotice.SPIV_NOT_SENT) or cpu.has(Series.SPIV_FORCED)
+
+
+def in_mode(cpu: Cpu, mode: TimerMode) -> bool:
+    """The guest uses the timer so."""
+    return cpu.read(Timer.mode) == mode
 
 
 def has_pending_timer(cpu: Cpu) -> bool:
@@ -244,8 +252,8 @@ def start(cpu: Cpu, my: Guest, past: bool) -> str:
     cpu.wait_until(not cpu.read(Timer.firing) or cpu.has(TimerFault.CANCEL_DOES_NOT_WAIT))
     cpu.write(Timer.pending, past)
     cpu.write(Timer.due, past)
-    cpu.write(Timer.armed, not past or cpu.has(TimerMode.PERIODIC))
-    cpu.write(Timer.expired_deadline, past and cpu.has(TimerMode.TSC_DEADLINE))
+    cpu.write(Timer.armed, not past or in_mode(cpu, TimerMode.PERIODIC))
+    cpu.write(Timer.expired_deadline, past and in_mode(cpu, TimerMode.TSC_DEADLINE))
     cpu.write(Timer.request_unblock, cpu.read(Timer.request_unblock) or past)
     cpu.write(Timer.owed, past and not cpu.read(Timer.masked))
     cpu.write(Timer.former, cpu.read(Timer.kvm_irr) or cpu.read(Timer.requested) or cpu.read(Timer.irr))
@@ -344,7 +352,7 @@ def deliver(cpu: Cpu, my: Guest) -> str:
     cpu.write(Timer.irr, False)
     cpu.write(Timer.isr, True)
     cpu.write(Timer.owed, False)
-    early = cpu.has(TimerMode.TSC_DEADLINE) and not cpu.read(Timer.due) and not cpu.read(Timer.former)
+    early = in_mode(cpu, TimerMode.TSC_DEADLINE) and not cpu.read(Timer.due) and not cpu.read(Timer.former)
     cpu.write(Timer.early, cpu.read(Timer.early) or early)
     cpu.write(Timer.former, False)
     return goes_to(my, Stage.HANDLES)
@@ -373,7 +381,7 @@ def shut_down(cpu: Cpu, my: Guest) -> str:
 def handles(cpu: Cpu, my: Guest) -> str:
     """WRMSR EOI; then the next event is programmed, unless the timer is periodic."""
     cpu.write(Timer.isr, False)
-    return goes_to(my, Stage.RUNS if cpu.has(TimerMode.PERIODIC) else Stage.ARM)
+    return goes_to(my, Stage.RUNS if in_mode(cpu, TimerMode.PERIODIC) else Stage.ARM)
 
 
 @VCPU.step(source="apic.c lapic_timer_shutdown")
@@ -402,16 +410,16 @@ def restart(cpu: Cpu, my: Guest) -> str:
 @HRTIMER.step(source="lapic.c apic_timer_fn, apic_timer_expired: atomic_read(&pending)")
 def fire(cpu: Cpu, my: Nothing) -> str:
     """At the deadline, or a little before it; nothing more to do if a tick is pending."""
-    early = cpu.has(TimerMode.TSC_DEADLINE) and not cpu.has(Advance.EXACT)
+    early = in_mode(cpu, TimerMode.TSC_DEADLINE) and not cpu.has(Advance.EXACT)
     cpu.wait_until(cpu.read(Timer.armed) and (cpu.read(Timer.due) or early))
-    cpu.write(Timer.armed, cpu.has(TimerMode.PERIODIC))
-    cpu.write(Timer.due, cpu.read(Timer.due) and not cpu.has(TimerMode.PERIODIC))
+    cpu.write(Timer.armed, in_mode(cpu, TimerMode.PERIODIC))
+    cpu.write(Timer.due, cpu.read(Timer.due) and not in_mode(cpu, TimerMode.PERIODIC))
     cpu.write(Timer.owed, cpu.read(Timer.owed) or not cpu.read(Timer.masked))
     if cpu.read(Timer.pending):
         cpu.write(Timer.coalesced, True)
         return "fire"
     cpu.write(Timer.firing, True)
-    cpu.write(Timer.expired_deadline, cpu.has(TimerMode.TSC_DEADLINE))
+    cpu.write(Timer.expired_deadline, in_mode(cpu, TimerMode.TSC_DEADLINE))
     return "set_pending"
 
 
@@ -441,7 +449,7 @@ def kick(cpu: Cpu, my: Nothing) -> str:
 def passes(cpu: Cpu, my: Nothing) -> None:
     """The deadline comes. A period is longer than an entry takes (min_timer_period_us)."""
     cpu.wait_until(not cpu.read(Timer.due) and (cpu.read(Timer.armed) or cpu.read(Timer.expired_deadline)))
-    cpu.wait_until(not cpu.has(TimerMode.PERIODIC) or cpu.read(Timer.in_guest) or cpu.read(Timer.asleep))
+    cpu.wait_until(not in_mode(cpu, TimerMode.PERIODIC) or cpu.read(Timer.in_guest) or cpu.read(Timer.asleep))
     cpu.write(Timer.due, True)
 
 
@@ -527,7 +535,9 @@ def at_rest(world: World[Timer]) -> bool:
 
 def initial(scope: Scope, options: frozenset[Enum]) -> list[Timer]:
     """The APIC was reset: LVTT is masked, the timer stopped."""
-    return [Timer(True, *(False for _ in range(22)))]
+    modes = [mode for mode in TimerMode if mode != TimerMode.ANY_MODE]
+    chosen = [mode for mode in modes if mode in options] or modes
+    return [Timer(mode, True, *(False for _ in range(22))) for mode in chosen]
 
 
 TIMER_MODEL: Final = Model(
