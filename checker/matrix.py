@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -50,6 +51,13 @@ _LINE_EVERY: Final = 10.0
 @click.option("--max-memory", type=Amount(), help="Bytes a process.  [default: a share of what there is]")
 @click.option("--most", type=Number(1, 10**6), default=MOST, show_default=True, help="Combinations at most.")
 @click.option("--jobs", type=Number(1, 64), default=os.cpu_count() or 1, help="Processes.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a new file with the same as Markdown.",
+)
 @json_option
 def matrix(
     instance: Instance,
@@ -61,6 +69,7 @@ def matrix(
     max_memory: int | None,
     most: int,
     jobs: int,
+    report_file: Path | None,
     json_: bool,
 ) -> int:
     """Show under which assumptions the properties of a model hold.
@@ -81,6 +90,8 @@ def matrix(
     from avicheck.checker.engines import Limits
     from avicheck.checker.memory import available
 
+    if report_file is not None and report_file.exists():
+        raise InputError("--report", "a new file", f"{report_file}, which exists")
     found = plan(smaller(instance), names, varied, deviations, most)
     share = available() * 8 // 10 // jobs if max_memory is None else max_memory
     with progress_shown() as on_progress:
@@ -88,6 +99,11 @@ def matrix(
     click.echo(json.dumps(as_json(found), indent=2) if json_ else as_text(found))
     if found.interrupted:
         return EXIT_INTERRUPTED
+    if report_file is not None:
+        from avicheck.checker.export import write_new
+        from avicheck.checker.matrix_report import markdown
+
+        write_new(report_file, markdown(found), "--report")
     return EXIT_OK if found.verdict is Verdict.HOLDS else found.verdict.exit_code
 
 

@@ -195,7 +195,7 @@ class _Filling:
     def next(self, running: Collection[Deviations]) -> _Task | None:
         """What to explore beside what is explored: what may tell most about others; at last, what will be
         shown, if it only follows."""
-        left = {each for each in self.found.combinations if self.open(each)} - set(running)
+        left = {each: None for each in self.found.combinations if each not in running and self.open(each)}
         if left:
             one = max(left, key=lambda each: sum(other in left for other in self.related[each]))
             return self._task(one, self.open(one))
