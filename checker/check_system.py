@@ -189,6 +189,9 @@ def _explore(report: Report, on_progress: Callable[[Progress], None] | None) -> 
     request = report.request
     names = [prop.name for prop in report.asked if prop.kind != "leads-to"]
     if not names:
+        if request.reduce:
+            asked = ", ".join(prop.name for prop in report.asked)
+            raise InputError("--reduce", "given with a property that is not leads-to", f"with {asked}")
         return
     most = request.max_states
     if most is None and request.engine == "auto":
@@ -310,6 +313,10 @@ def _coverage(report: Report) -> list[str]:
     )
     for note in found.reductions:
         lines += _wrapped(f"Reduced: {note}.", "")
+    if found.orbits is not None:
+        lines += _wrapped(f"These stand for {found.orbits:,} states of the whole model.", "")
+    if found.reductions and any(prop.kind == "leads-to" for prop in report.asked):
+        lines += _wrapped("Not reduced: what was explored for leads-to.", "")
     if found.never_fired and found.complete:
         lines += _wrapped(f"Never fired: {', '.join(found.never_fired)}.", "")
     return lines
@@ -338,6 +345,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "stopped": found.stopped,
             "tier": found.tier,
             "reductions": list(found.reductions),
+            "orbits": found.orbits,
             "states": found.states,
             "transitions": found.transitions,
             "depth": found.depth,

@@ -85,7 +85,8 @@ class Exploration:
     properties are decided, a limit of states, memory or time, an interrupt. ``fired`` counts by transition;
     ``deadlock`` leads to a state that has not ended and in which nothing can fire. With ``reductions``, in
     words, all this is about the states that were searched in place of the system's; a transition ``alike``
-    another may fire where that one does."""
+    another may fire where that one does. ``orbits`` is how many states of the system these stand for, None
+    if that is not known."""
 
     tier: Literal["interpreted", "compiled"]
     states: int
@@ -100,6 +101,7 @@ class Exploration:
     seconds: float
     reductions: tuple[str, ...] = ()
     alike: Mapping[str, str] = field(default_factory=dict)
+    orbits: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -392,7 +394,16 @@ class _Exploring:
             seconds=seconds,
             reductions=self.searched.notes,
             alike=self.searched.stands_for([step.name for step in self.system.transitions]),
+            orbits=self.orbits(),
         )
+
+    def orbits(self) -> int | None:
+        """How many states of the system those that are known stand for."""
+        if not self.searched.orbits:
+            return None
+        from avicheck.checker.orbits import orbit_total
+
+        return orbit_total(self.snapshot().states, self.layout, self.searched.orbits)
 
     def verdict(self, name: str, found: bool, stopped: Reason | None) -> tuple[Verdict, str]:
         """A property's verdict, with the reason."""

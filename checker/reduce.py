@@ -29,13 +29,13 @@ def reduced(system: TransitionSystem, asked: Collection[Property], which: Collec
     live = next((prop.name for prop in asked if prop.kind == "leads-to"), None)
     if live is not None and set(which) - {"dead"}:
         raise InputError("--reduce", "dead alone, for leads-to", ", ".join(which), live)
-    found, invariant = unreduced(system), TRUE
+    found, invariant, whole = unreduced(system), TRUE, True
     if "dead" in which or "symmetry" in which:
-        found, invariant = _without_dead_values(system, asked, which)
+        found, invariant, whole = _without_dead_values(system, asked, which)
     names = {prop.name for prop in asked}
     conditions = {f"property {p.name}": p.holds for p in found.system.properties if p.name in names}
     if "symmetry" in which:
-        found = _symmetric(found, conditions, invariant)
+        found = _symmetric(found, conditions, invariant, whole and "partial-order" not in which)
     if "partial-order" in which:
         found = _ordered(found, list(conditions.values()))
     return found
@@ -43,24 +43,25 @@ def reduced(system: TransitionSystem, asked: Collection[Property], which: Collec
 
 def _without_dead_values(
     system: TransitionSystem, asked: Collection[Property], which: Collection[Reduction]
-) -> tuple[Searched, Expr]:
-    """The system reduced, and what is so in each of its states. Symmetry needs this for the values that tell
-    which instance is meant: a dead one means none."""
+) -> tuple[Searched, Expr, bool]:
+    """The system reduced, what is so in each of its states, and whether nothing had to be reduced. Symmetry
+    needs this for the values that tell which instance is meant: a dead one means none."""
     exprs = [expr for prop in asked for expr in (prop.holds, prop.target) if expr is not None]
     exchanges = [exchange for family in system.families for exchange in family.exchanges]
     neutral = {name for exchange in exchanges for name in exchange.values if "symmetry" in which}
     dead = without_dead_values(system, exprs, only=None if "dead" in which else neutral, neutral=neutral)
     notes = (f"dead values of {_number(len(dead.resting), 'variable')}",) if "dead" in which else ()
     found = Searched(system, dead.system, layout(dead.system), dead.system, dead.run_of, notes=notes)
-    return found, dead.invariant
+    return found, dead.invariant, not dead.resting
 
 
 def _number(count: int, thing: str) -> str:
     return f"{count} {thing}{'s' * (count != 1)}"
 
 
-def _symmetric(found: Searched, conditions: Mapping[str, Expr], invariant: Expr) -> Searched:
-    """With the families whose instances nothing tells apart; ``InputError`` if there is none."""
+def _symmetric(found: Searched, conditions: Mapping[str, Expr], invariant: Expr, whole: bool) -> Searched:
+    """With the families whose instances nothing tells apart; ``InputError`` if there is none. ``whole``:
+    nothing else is reduced."""
     system = found.system
     checks = [automorphisms(system, conditions, family, invariant) for family in system.families]
     broken = [str(check) for check in checks if isinstance(check, Broken)]
@@ -82,6 +83,7 @@ def _symmetric(found: Searched, conditions: Mapping[str, Expr], invariant: Expr)
     return replace(
         found,
         symmetry=form,
+        orbits=tuple(families) if whole else (),
         representative=compile_canonical(form),
         automorphisms=tuple(each for check in checks if not isinstance(check, Broken) for each in check),
         notes=(*found.notes, "symmetry of " + told + "".join(f", not of {each}" for each in broken)),

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from avicheck.encodings.packing import Layout, layout
-from avicheck.encodings.transition import ReplayError, Run, TransitionSystem, Values, replay, successors
+from avicheck.encodings.transition import (
+    Family,
+    ReplayError,
+    Run,
+    TransitionSystem,
+    Values,
+    replay,
+    successors,
+)
 
 if TYPE_CHECKING:
     from avicheck.encodings.canonical import Canonical
@@ -29,7 +37,8 @@ class Searched:
     the same ``representative``.
 
     ``steps`` has all steps between these, and ``restored`` makes of a run of it one of the original.
-    ``notes`` tell what was reduced; ``shortest`` whether shortest runs are left."""
+    ``notes`` tell what was reduced; ``shortest`` whether shortest runs are left. Where nothing but exchanging
+    instances of ``orbits`` was used, every reachable state of the original is in the orbit of one."""
 
     original: TransitionSystem
     system: TransitionSystem
@@ -41,6 +50,7 @@ class Searched:
     automorphisms: tuple[Automorphism, ...] = ()
     notes: tuple[str, ...] = ()
     shortest: bool = True
+    orbits: tuple[Family, ...] = ()
 
     def packed(self, state: Values) -> int:
         """The representative of a state, packed."""

@@ -64,7 +64,7 @@ def canonical(families: Sequence[Family], layout: Layout) -> Canonical:
         if _sortable(family, layout):
             sort += [exchanges[i] for end in range(len(exchanges), 0, -1) for i in range(end)]
         else:
-            steps = [exchanges[i] for i in _adjacent_exchanges(len(exchanges) + 1)]
+            steps = [exchanges[i] for i in adjacent_exchanges(len(exchanges) + 1)]
             walk = [*walk, *(each for step in steps for each in (step, *walk))]
     return Canonical(tuple(sort), tuple(walk))
 
@@ -112,11 +112,11 @@ def _order(columns: Sequence[Sequence[str]], i: int, layout: Layout) -> list[tup
     return [(k, places[k][0] < places[k][1]) for k in order]
 
 
-def _adjacent_exchanges(count: int) -> Iterator[int]:
+def adjacent_exchanges(count: int) -> Iterator[int]:
     """Positions to exchange with the next, one after the other, to go through all permutations once."""
     if count < 2:
         return
-    inner = [*_adjacent_exchanges(count - 1), None]
+    inner = [*adjacent_exchanges(count - 1), None]
     for k, position in enumerate(inner):
         down = k % 2 == 0
         yield from range(count - 2, -1, -1) if down else range(count - 1)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
-from avicheck.checker import by_model, check_system, explore, symbolic, systems, trace_shortest
+from avicheck.checker import by_model, check_system, explore, fair_lasso, symbolic, systems, trace_shortest
 from avicheck.checker.check_system import Report, Request, as_text, decide
 from avicheck.checker.cli import main
 from avicheck.checker.engine import EngineResult
@@ -108,6 +108,26 @@ def test_ctrl_c_leaves_what_was_covered(monkeypatch: pytest.MonkeyPatch) -> None
     assert "not decided  goes-on" in as_text(report)
 
 
+def test_ctrl_c_leaves_what_was_covered_for_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(fair_lasso, "region", interrupted)
+    result = avicheck("check", "counter", "--property", "goes-on", "--property", "two")
+    assert result.exit_code == 5
+    assert "interrupted: all states up to depth" in result.stdout
+    assert "1 holds, 1 unknown" in result.stdout
+
+
+def test_leads_to_tells_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explore, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(fair_lasso, "PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr(check_system, "_LINE_EVERY", 0.0)
+    lines = avicheck("check", "counter", "--property", "goes-on").stderr.splitlines()
+    assert lines[0].startswith("depth 0, frontier ")
+    assert lines[-1].startswith("between cause and target: depth ")
+
+
 def test_an_interrupt_of_another_engine_tells_how_far_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_args: object, **_options: object) -> EngineResult:
         return EngineResult(
@@ -174,6 +194,10 @@ def test_report_is_not_wider_than_a_mail() -> None:
             "--reduce must be given with the explicit engine, not with ic3",
         ),
         (
+            ("check", "counter", "--reduce", "symmetry", "--property", "goes-on"),
+            "--reduce must be given with a property that is not leads-to, not with goes-on",
+        ),
+        (
             ("check", "counter", "--reduce", "symetry"),
             '--reduce must be one of dead, symmetry, partial-order, not "symetry"; did you mean symmetry?',
         ),
@@ -198,6 +222,23 @@ def test_what_cannot_be_asked_is_refused(args: tuple[str, ...], message: str) ->
 
 def test_a_reduction_is_told() -> None:
     assert "Reduced: dead values" in avicheck("check", "counter", "--reduce", "dead").stdout
+
+
+def test_leads_to_is_told_not_to_be_reduced() -> None:
+    assert (
+        "Not reduced: what was explored for leads-to.\n"
+        in avicheck("check", "counter", "--reduce", "dead").stdout
+    )
+    told = avicheck("check", "counter", "--reduce", "dead", "--property", "two").stdout
+    assert "Not reduced" not in told
+
+
+def test_the_states_that_representatives_stand_for_are_told() -> None:
+    report = decide(Request(instance("counter"), ("two",), "explicit", Limits()))
+    assert report.exploration is not None
+    assert "stand for" not in as_text(report)
+    report.exploration = replace(report.exploration, orbits=1234)
+    assert "These stand for 1,234 states of the whole model.\n" in as_text(report) + "\n"
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
