@@ -6,9 +6,11 @@ about it. The model is lifted once, and a combination is nothing but a set of in
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any, Final
 
 from avicheck.encodings import expr as ex
@@ -72,16 +74,33 @@ class Variants:
         second allows all steps that the first allows and changes none, whatever else is chosen, nor what the
         property asks of a state: what can be reached with the first can be reached with the second, from the
         same initial states."""
-        conditions = [asked.holds]
+        kept = set()
+        for name, one, other in self._step_additions:
+            var, alternatives = self._choice(name)
+            values = [ex.constant(alternatives.index(each)) for each in (one, other)]
+            before, after = (substitute([asked.holds], {var.name: value}) for value in values)
+            if before == after:
+                kept.add((name, one, other))
+        return frozenset(kept)
+
+    @cached_property
+    def _step_additions(self) -> frozenset[tuple[str, str, str]]:
+        """The same of the steps alone."""
         found = set()
-        for name, kind in self.assumptions.items():
-            var = _variable(name, kind)
-            chosen = [_chosen(self.system.transitions, conditions, var, i) for i in range(len(kind))]
-            for one, (steps, held) in zip(kind, chosen, strict=True):
-                for other, (more, also) in zip(kind, chosen, strict=True):
-                    if one is not other and held == also and all(map(_allows, more, steps)):
-                        found.add((name, option_name(one), option_name(other)))
+        for name in self.assumptions:
+            var, alternatives = self._choice(name)
+            steps = [_chosen(self.system.transitions, var, i) for i in range(len(alternatives))]
+            for (one, some), (other, more) in itertools.permutations(
+                zip(alternatives, steps, strict=True), 2
+            ):
+                if all(map(_allows, more, some)):
+                    found.add((name, one, other))
         return frozenset(found)
+
+    def _choice(self, name: str) -> tuple[Variable, list[str]]:
+        """An assumption's variable, and its alternatives as they are written."""
+        kind = self.assumptions[name]
+        return _variable(name, kind), [option_name(one) for one in kind]
 
 
 def variants(machine: Machine[Any], assumptions: Mapping[str, type[Enum]]) -> Variants:
@@ -122,16 +141,14 @@ def _variable(name: str, alternatives: Collection[Enum] | type[Enum]) -> Variabl
     return Variable(f"{_PREFIX}{name}", 0, len(labels) - 1, labels=labels)
 
 
-def _chosen(
-    steps: Sequence[Transition], conditions: Sequence[Expr], var: Variable, value: int
-) -> tuple[list[Transition], list[Expr]]:
-    """Steps and conditions where a variable has a value."""
+def _chosen(steps: Sequence[Transition], var: Variable, value: int) -> list[Transition]:
+    """Steps where a variable has a value."""
     there = {var.name: ex.constant(value)}
     found = []
     for step in steps:
         guard, *values = substitute([step.guard, *step.updates.values()], there)
         found.append(replace(step, guard=guard, updates=dict(zip(step.updates, values, strict=True))))
-    return found, substitute(conditions, there)
+    return found
 
 
 def _allows(more: Transition, step: Transition) -> bool:
