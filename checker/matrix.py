@@ -223,8 +223,9 @@ def _property_lines(found: Matrix, name: str) -> list[str]:
     if fails:
         lines += ["  Violated as soon as:"]
         for each in found.minimal(name):
-            depth = cells[each].depth
-            steps = f" (after {_counted(depth, 'step')})" if depth is not None else ""
+            cell = cells[each]
+            known = cell.depth is not None and cell.run is not None
+            steps = f" (after {_counted(cell.depth or 0, 'step')})" if known else ""
             lines += _wrapped(f"{_shown(each)}{steps}", "    ")
     if holds:
         lines += ["  Holds even with:"]

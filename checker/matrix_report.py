@@ -50,13 +50,24 @@ def _row(found: Matrix, name: str) -> str:
     if len(holds) + len(fails) < len(found.combinations):
         counts += f", open under {len(found.combinations) - len(holds) - len(fails):,}"
     relies = "; ".join(_violation(found, name, each) for each in found.minimal(name)) or "-"
-    bears = "; ".join(map(_shown, found.maximal(name))) if fails and holds else "all" if holds else "-"
-    return f"| {name} | {counts} | {relies} | {bears} |"
+    return f"| {name} | {counts} | {relies} | {_bears(found, name)} |"
 
 
 def _violation(found: Matrix, name: str, deviations: Deviations) -> str:
-    depth = found.cells[name][deviations].depth
-    return _shown(deviations) + ("" if depth is None else f" ({depth})")
+    cell = found.cells[name][deviations]
+    return _shown(deviations) + ("" if cell.run is None else f" ({cell.depth})")
+
+
+def _bears(found: Matrix, name: str) -> str:
+    """The largest combinations with which a property holds; where only few deviations are gone through, which
+    hold besides those that contain none of the violating sets."""
+    holds, violating = found.under(name, HOLDS), found.minimal(name)
+    if len(holds) == len(found.combinations) or not holds:
+        return "all" if holds else "-"
+    if max(map(len, found.combinations)) == len(found.varied):
+        return "; ".join(map(_shown, found.maximal(name)))
+    others = [each for each in holds if any(bad < each for bad in violating)]
+    return "all others" + "".join(f"; {_shown(each)}" for each in others)
 
 
 def _shown(deviations: Deviations) -> str:

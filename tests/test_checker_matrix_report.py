@@ -57,3 +57,13 @@ def test_file_that_exists_is_kept(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["matrix", "relying", "--report", str(file)])
     message = f"avicheck: --report must be a new file, not {file}, which exists\n"
     assert (result.exit_code, result.stderr, file.read_text()) == (3, message, "mine")
+
+
+def test_with_few_deviations_it_says_what_else_holds() -> None:
+    found = plan(instance("relying"), ("right",), (), 2, 100)
+    fill(found, "explicit", Limits(60.0), 1)
+    assert properties(found).endswith(" (1) | all others |")
+    clock, colour = ("clock", "wrong"), ("colour", "green")
+    masked = frozenset({clock, colour})
+    found.cells["right"][masked] = found.cells["right"][frozenset()]
+    assert properties(found).endswith("| all others; `clock=wrong` + `colour=green` |")
