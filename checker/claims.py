@@ -25,6 +25,7 @@ from avicheck.spec.lang import rule
 
 if TYPE_CHECKING:
     from avicheck.checker.minimize import Search
+    from avicheck.checker.theorems import Theory
 
 Predicate: TypeAlias = Callable[[Case, Outcome], bool]
 VcpuPredicate: TypeAlias = Callable[[Case, Outcome, int], bool]
@@ -136,6 +137,12 @@ def obligations_of(model: str, kernel: Kernel, vcpus: int) -> list[Query]:
     hand-written rules and the lifted specification are equivalent. ``InputError`` for a kernel that the
     model does not describe."""
     found: list[Query] = _registered("obligations", model)(kernel, vcpus)
+    return found
+
+
+def theories_of(model: str) -> tuple[Theory[Any], ...]:
+    """The theories that are registered for a model (entry point group ``avicheck.theories``), if any."""
+    found: tuple[Theory[Any], ...] = _registered("theories", model) if model in _names("theories") else ()
     return found
 
 

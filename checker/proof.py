@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from avicheck.checker.archive import Archive
 from avicheck.checker.assumptions import APIC_MAP, Assumption
@@ -17,11 +17,13 @@ from avicheck.checker.claims import (
     obligations_of,
     queries,
     scope_of,
+    theories_of,
 )
-from avicheck.checker.errors import InputError
+from avicheck.checker.errors import InputError, not_one_of
 from avicheck.checker.progress import Progress
 from avicheck.checker.solve import Answer, Query, solve_all
 from avicheck.checker.systems import description, registered
+from avicheck.checker.theorems import Theorem, Theory
 from avicheck.checker.verdict import Verdict, worst
 from avicheck.spec.kernels import Kernel
 
@@ -66,12 +68,13 @@ class Evidence:
 
 @dataclass
 class Proof:
-    """All evidence for one kernel, by group: a claim's name, EQUIVALENCE or LIFTING."""
+    """All evidence for one kernel, by group: the name of a claim or a theorem, EQUIVALENCE or LIFTING."""
 
     kernel: Kernel
     vcpus: int
     claims: Sequence[Claim]
     asked: dict[str, list[Query]]
+    theorems: Mapping[str, tuple[Theory[Any], Theorem[Any]]] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
 
     def of(self, group: str) -> list[Evidence]:
@@ -84,6 +87,8 @@ class Proof:
 
     def sentence(self, group: str) -> str:
         """What a group is about."""
+        if group in self.theorems:
+            return self.theorems[group][1].sentence
         claim = self.claim(group)
         return claim.sentence if claim else SENTENCES[group]
 
@@ -100,8 +105,11 @@ class Proof:
             return Verdict.TOOL_ERROR
         if len(found) < len(self.asked[group]):
             return Verdict.UNKNOWN
+        answers = [(item.query, item.answer) for item in found]
+        if group in self.theorems:
+            theory, theorem = self.theorems[group]
+            return theory.verdict(theorem, answers)
         if claim is not None:
-            answers = [(item.query, item.answer) for item in found]
             return conclude(claim, self.kernel, claim.size(self.vcpus), answers).verdict
         statuses = {item.answer.status for item in found}
         if "sat" in statuses:
@@ -115,13 +123,17 @@ class Proof:
 
 
 def collect(model: str, kernel: Kernel, vcpus: int, names: Iterable[str]) -> Proof:
-    """Everything that must be asked for one kernel; the claims alone if some are named."""
+    """Everything that must be asked for one kernel; the claims or theorems alone if some are named."""
     claims = select(model, names, kernel) if has_claims(model) else []
-    if names and not claims:
+    theorems = {} if claims else theorems_of(model, names)
+    if names and not claims and not theorems:
         raise InputError("--claim", "left out for a model without claims", "given", model)
     asked = {}
     sizes = sorted({claim.size(vcpus) for claim in claims})
-    with Progress(len(claims) + 2) as progress:
+    with Progress(len(claims) + len(theorems) + 2) as progress:
+        for name, (theory, theorem) in theorems.items():
+            asked[name] = theory.asked(theorem)
+            progress.step(f"making queries: {name}")
         for claim in claims:
             asked[claim.name] = queries(claim, kernel, claim.size(vcpus))
             progress.step(f"making queries: {claim.name}")
@@ -131,7 +143,20 @@ def collect(model: str, kernel: Kernel, vcpus: int, names: Iterable[str]) -> Pro
             progress.step(f"making queries: {EQUIVALENCE}")
         if claims:
             asked[LIFTING] = [query for size in sizes for query in lifting_queries(kernel, size)]
-    return Proof(kernel, vcpus, claims, asked)
+    return Proof(kernel, vcpus, claims, asked, theorems)
+
+
+def theorems_of(model: str, names: Iterable[str]) -> dict[str, tuple[Theory[Any], Theorem[Any]]]:
+    """The theorems about a model, or the named ones among them."""
+    known = {
+        f"{theory.name.partition('/')[2]}/{theorem.name}": (theory, theorem)
+        for theory in theories_of(model)
+        for theorem in theory.theorems
+    }
+    for name in names:
+        if known and name not in known:
+            raise not_one_of("--claim", known, name, model)
+    return {name: pair for name, pair in known.items() if not names or name in names}
 
 
 def limits(model: str) -> tuple[str, tuple[Assumption, ...]]:

@@ -39,7 +39,13 @@ from avicheck.spec.kernels import KERNELS
     "--kernel", "kernels", type=KernelName(KERNELS), multiple=True, help="May be repeated.  [default: 6.19]"
 )
 @click.option("--vcpus", type=Number(1, 16), default=8, show_default=True, help="At most so many vCPUs.")
-@click.option("--claim", "names", multiple=True, metavar="NAME", help="Only this claim; may be repeated.")
+@click.option(
+    "--claim",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Only this claim or theorem; may be repeated.",
+)
 @click.option(
     "--archive",
     "folder",
@@ -73,7 +79,8 @@ def prove(
     """Prove a model's claims at their full size.
 
     Besides the claims: that the hand-written rules and the lifted model are equivalent, and that
-    lifting left out no path. Of a concurrent model these are all that is proved here.
+    lifting left out no path. Of a concurrent model: its theorems, about states at their full width, and
+    the equivalence; the rest is for 'check'.
 
     --archive keeps each query as a script of its own, with a manifest of answers, times, solver versions
     and checksums. DIR holds one run; of an earlier one, answers are taken over where script and solver

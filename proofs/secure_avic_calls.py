@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from avicheck.proofs.theorems import Theorem, Theory
+from avicheck.checker.theorems import Theorem, Theory
 from avicheck.spec.lang import NULL, rule
 from avicheck.spec.secure_avic_calls import (
     APIC_BASE_MSR,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from avicheck.proofs.theorems import Theorem, Theory
+from avicheck.checker.theorems import Theorem, Theory
 from avicheck.spec.lang import NULL, rule
 from avicheck.spec.secure_avic_driver import DriverChange, Sending, dense, distinct, page_written
 

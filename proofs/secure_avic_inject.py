@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from avicheck.proofs.theorems import Theorem, Theory
+from avicheck.checker.theorems import Theorem, Theory
 from avicheck.spec.lang import U8, VectorSet, record, rule, update
 from avicheck.spec.secure_avic import Exit, Hardware, Vcpu, Vmcb
 from avicheck.spec.secure_avic_hardware import Entry, only, vmrun

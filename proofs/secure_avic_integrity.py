@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from avicheck.proofs.theorems import Theorem, Theory
+from avicheck.checker.theorems import Theorem, Theory
 from avicheck.spec import secure_avic_threats as threats
 from avicheck.spec.lang import NULL, record, rule
 from avicheck.spec.secure_avic import Hardware, NmiRequestNeeds

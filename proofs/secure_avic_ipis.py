@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from avicheck.proofs.theorems import Theorem, Theory
+from avicheck.checker.theorems import Theorem, Theory
 from avicheck.spec.apic import X2APIC_BROADCAST
 from avicheck.spec.lang import rule
 from avicheck.spec.secure_avic_driver import DriverChange, dense, distinct, ids

@@ -409,3 +409,25 @@ def test_model_of_which_nothing_can_be_proved() -> None:
     result = CliRunner().invoke(main, ["prove", "apicv-inhibit-tpr"])
     assert result.exit_code == 3
     assert result.stderr.startswith("avicheck: model must be one of apicv-inhibit, not ")
+
+
+# Theorems about a concurrent model, at full width.
+
+
+def test_theorems_are_told_with_their_verdicts() -> None:
+    calls = ("calls/no-null-pointer", "calls/no-null-pointer-repaired")
+    result = CliRunner().invoke(
+        main, ["prove", "secure-avic", "--jobs", "1", "--json", *(f"--claim={name}" for name in calls)]
+    )
+    told = json.loads(result.stdout)["kernels"]["6.19"]["groups"]
+    assert {name: group["verdict"] for name, group in told.items()} == dict(
+        zip(calls, ("violated", "holds"), strict=True)
+    )
+    assert result.exit_code == Verdict.VIOLATED.exit_code
+
+
+def test_an_unknown_theorem() -> None:
+    result = CliRunner().invoke(main, ["prove", "secure-avic", "--claim", "calls/no-nul-pointer"])
+    assert result.exit_code == 3
+    assert "secure-avic: --claim must be one of integrity/agreed-at-first, " in result.stderr
+    assert result.stderr.endswith('not "calls/no-nul-pointer"; did you mean calls/no-null-pointer?\n')

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from avicheck.checker.solve import solve
+from avicheck.checker.theorems import Theorem
 from avicheck.proofs.secure_avic_calls import CALLS, handled, registered
-from avicheck.proofs.theorems import Theorem
 from avicheck.spec.lang import NULL
 from avicheck.spec.secure_avic_calls import (
     REGISTER,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from avicheck.checker.solve import solve
+from avicheck.checker.theorems import Theorem, Theory
 from avicheck.proofs.secure_avic_inject import INJECTION, SAMPLING
-from avicheck.proofs.theorems import Theorem, Theory
 
 CASES = [(theory, theorem) for theory in (INJECTION, SAMPLING) for theorem in theory.theorems]
 

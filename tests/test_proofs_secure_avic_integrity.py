@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from avicheck.checker.solve import solve
+from avicheck.checker.theorems import Theorem
 from avicheck.proofs.secure_avic_integrity import INTEGRITY, THEOREMS, Attempt
-from avicheck.proofs.theorems import Theorem
 from avicheck.spec import secure_avic_hardware as hardware
 from avicheck.spec.lang import update
 from avicheck.spec.secure_avic import Page, Vcpu

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from avicheck.checker.solve import solve
+from avicheck.checker.theorems import Theorem
 from avicheck.proofs.secure_avic_ipis import IPIS, given
-from avicheck.proofs.theorems import Theorem
 from avicheck.spec.secure_avic_driver import Cpus, DriverChange
 from avicheck.spec.secure_avic_ipis import NMI_VECTOR, Ipi, Request, SelfNmi, send
 

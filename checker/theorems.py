@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from avicheck.checker.obligations import lifting_obligations
-from avicheck.checker.solve import Assignment, Query, ask
+from avicheck.checker.solve import Answer, Assignment, Query, ask
+from avicheck.checker.verdict import Verdict
 from avicheck.encodings.expr import not_
 from avicheck.encodings.lift import Lifter, concrete, symbolic, to_expr
 
@@ -61,10 +62,25 @@ class Theory(Generic[C]):
         return concrete(self.case(theorem), values)
 
     def obligations(self) -> list[Query]:
-        """Every theorem, and that no path was left out while its predicate was lifted."""
-        queries = []
-        for theorem in self.theorems:
-            lifter = Lifter()
-            queries.append(self._asked(lifter, theorem))
-            queries += lifting_obligations(lifter, f"{self.name}/{theorem.name}/lifting")
-        return queries
+        """Everything that must be asked."""
+        return [query for theorem in self.theorems for query in self.asked(theorem)]
+
+    def asked(self, theorem: Theorem[C]) -> list[Query]:
+        """A theorem's question, and that no path was left out while its predicate was lifted."""
+        lifter = Lifter()
+        question = self._asked(lifter, theorem)
+        return [question, *lifting_obligations(lifter, f"{question.name}/lifting")]
+
+    def verdict(self, theorem: Theorem[C], answers: Iterable[tuple[Query, Answer]]) -> Verdict:
+        """What the answers to ``asked`` add up to. A case that a solver found is run: one that does not do
+        what the solver says, and a path that was left out, are tool errors."""
+        (_, answer), *lifting = answers
+        statuses = {said.status for _, said in lifting}
+        if "sat" in statuses:
+            return Verdict.TOOL_ERROR
+        if "unknown" in {answer.status, *statuses}:
+            return Verdict.UNKNOWN
+        found = answer.status == "sat"
+        if found and theorem.predicate(self.found(theorem, answer.values)) is theorem.always:
+            return Verdict.TOOL_ERROR
+        return Verdict.VIOLATED if found is theorem.always else Verdict.HOLDS
