@@ -1,4 +1,4 @@
-"""Theorems become questions, and answers verdicts: a case that does not do what the solver says is an error."""
+"""Theorems become questions, answers verdicts; a case that does not do what the solver says is an error."""
 
 from __future__ import annotations
 
