@@ -92,8 +92,8 @@ class Instance:
 
     @property
     def bounds(self) -> str:
-        """The sizes within which a verdict holds, in words."""
-        sizes = ", ".join(f"{number} {name}" for name, number in self.scope.items()) or "one size"
+        """The sizes within which a verdict holds, as options name them, and the memory model."""
+        sizes = ", ".join(f"{name}={number}" for name, number in self.scope.items()) or "one size"
         return f"{sizes}; {'x86-TSO' if self.memory == 'tso' else 'sequential consistency'}"
 
     def as_json(self) -> dict[str, Any]:
