@@ -100,7 +100,7 @@ def test_the_system_is_built_with_what_was_chosen() -> None:
 def test_heading_says_what_was_chosen() -> None:
     chosen = instance("counter", Choices("old", on=("two-steps",), assumed={"reset": "any-time"}))
     assert heading(chosen, 75) == [
-        "counter as kernel old; 1 counters, 3 limit; sequential consistency.",
+        "counter as kernel old; counters=1, limit=3; sequential consistency.",
         "With: two-steps: counting two at a time is possible",
         "Assumed: reset=any-time: it may be reset at any time",
     ]
