@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +17,7 @@ import click
 from avicheck.checker.errors import InputError, not_one_of
 from avicheck.checker.options import Amount, Number, Word, json_option
 from avicheck.checker.presented import presented, write_traces
+from avicheck.checker.progress import line_shown
 from avicheck.checker.systems import Instance, heading, instance_options
 from avicheck.checker.verdict import EXIT_INTERRUPTED, Verdict, worst
 
@@ -33,8 +32,6 @@ WIDTH: Final = 75
 """Columns of the report, at most."""
 ENGINES: Final = ("auto", "explicit", "bmc", "induction", "ic3")
 REDUCTIONS: Final = ("dead", "symmetry", "partial-order")
-_LINE_EVERY: Final = 10.0
-"""Seconds between lines of progress where nobody watches a terminal."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def check_system(
         if given and engine not in ("auto", "explicit"):
             raise InputError(option, "given with the explicit engine", f"with {engine}")
     request = Request(instance, names, engine, limits, max_states, checkpoint, reduce)
-    with progress_shown() as on_progress:
+    with line_shown(_progress_line) as on_progress:
         report = decide(request, on_progress)
     if traces is not None:
         write_traces(traces, instance, list(report.results.values()))
@@ -235,28 +232,12 @@ def _ask_one_by_one(report: Report, on_progress: Callable[[Progress], None] | No
                 raise
 
 
-@contextmanager
-def progress_shown() -> Iterator[Callable[[Progress], None]]:
-    """A function that shows an exploration's progress on standard error: one line that changes on a
-    terminal, a line now and then elsewhere."""
-    watched, last = sys.stderr.isatty(), [time.monotonic()]
-
-    def show(progress: Progress) -> None:
-        if not watched and time.monotonic() - last[0] < _LINE_EVERY:
-            return
-        last[0] = time.monotonic()
-        line = progress.what + (
-            f"depth {progress.depth}, frontier {progress.frontier:,}, {progress.states:,} states, "
-            f"{progress.states_per_second:,.0f} states/s, {progress.memory / 2**20:,.0f} MiB, "
-            f"{progress.seconds:.0f} s"
-        )
-        click.echo(f"\r\x1b[K{line}" if watched else line, err=True, nl=not watched)
-
-    try:
-        yield show
-    finally:
-        if watched:
-            click.echo("\r\x1b[K", err=True, nl=False)
+def _progress_line(progress: Progress) -> str:
+    return progress.what + (
+        f"depth {progress.depth}, frontier {progress.frontier:,}, {progress.states:,} states, "
+        f"{progress.states_per_second:,.0f} states/s, {progress.memory / 2**20:,.0f} MiB, "
+        f"{progress.seconds:.0f} s"
+    )
 
 
 # Output.

@@ -9,11 +9,8 @@ import itertools
 import json
 import math
 import os
-import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +20,7 @@ import click
 from avicheck.checker.errors import InputError, not_one_of
 from avicheck.checker.matrix_runs import HOLDS, Deviations, Matrix, fill
 from avicheck.checker.options import Amount, Number, Word, json_option
+from avicheck.checker.progress import line_shown
 from avicheck.checker.systems import Instance, heading, instance_options
 from avicheck.checker.systems import instance as instance_of
 from avicheck.checker.verdict import EXIT_INTERRUPTED, EXIT_OK, Verdict
@@ -34,8 +32,6 @@ WIDTH: Final = 75
 """Columns of the report, at most."""
 MOST: Final = 5_000
 """Combinations that are gone through unless the user allows more."""
-_LINE_EVERY: Final = 10.0
-"""Seconds between lines of progress where nobody watches a terminal."""
 
 
 @click.command()
@@ -94,7 +90,7 @@ def matrix(
         raise InputError("--report", "a new file", f"{report_file}, which exists")
     found = plan(smaller(instance), names, varied, deviations, most)
     share = available() * 8 // 10 // jobs if max_memory is None else max_memory
-    with progress_shown() as on_progress:
+    with line_shown(_progress_line) as on_progress:
         fill(found, engine, Limits(math.inf if timeout is None else float(timeout), share), jobs, on_progress)
     click.echo(json.dumps(as_json(found), indent=2) if json_ else as_text(found))
     if found.interrupted:
@@ -107,24 +103,8 @@ def matrix(
     return EXIT_OK if found.verdict is Verdict.HOLDS else found.verdict.exit_code
 
 
-@contextmanager
-def progress_shown() -> Iterator[Callable[[int, int], None]]:
-    """A function that shows on standard error how many combinations are decided: one line that changes on a
-    terminal, a line now and then elsewhere."""
-    watched, last = sys.stderr.isatty(), [time.monotonic()]
-
-    def show(decided: int, combinations: int) -> None:
-        if not watched and time.monotonic() - last[0] < _LINE_EVERY:
-            return
-        last[0] = time.monotonic()
-        line = f"{decided} of {_counted(combinations, 'combination')}"
-        click.echo(f"\r\x1b[K{line}" if watched else line, err=True, nl=not watched)
-
-    try:
-        yield show
-    finally:
-        if watched:
-            click.echo("\r\x1b[K", err=True, nl=False)
+def _progress_line(decided: int, combinations: int) -> str:
+    return f"{decided} of {_counted(combinations, 'combination')}"
 
 
 # Combinations.

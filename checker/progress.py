@@ -1,14 +1,44 @@
-"""Progress on standard error: only where somebody watches."""
+"""Progress on standard error."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, ParamSpec
+
+import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+P = ParamSpec("P")
+
+LINE_EVERY: Final = 10.0
+"""Seconds between lines of progress where nobody watches a terminal."""
+
+
+@contextmanager
+def line_shown(said: Callable[P, str]) -> Iterator[Callable[P, None]]:
+    """A function that shows on standard error what is ``said`` of its arguments: one line that changes on a
+    terminal, a line now and then elsewhere."""
+    watched, last = sys.stderr.isatty(), [time.monotonic()]
+
+    def show(*args: P.args, **named: P.kwargs) -> None:
+        if not watched and time.monotonic() - last[0] < LINE_EVERY:
+            return
+        last[0] = time.monotonic()
+        line = said(*args, **named)
+        click.echo(f"\r\x1b[K{line}" if watched else line, err=True, nl=not watched)
+
+    try:
+        yield show
+    finally:
+        if watched:
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 class Progress:

@@ -12,7 +12,16 @@ import pytest
 from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
-from avicheck.checker import by_model, check_system, explore, fair_lasso, symbolic, systems, trace_shortest
+from avicheck.checker import (
+    by_model,
+    check_system,
+    explore,
+    fair_lasso,
+    progress,
+    symbolic,
+    systems,
+    trace_shortest,
+)
 from avicheck.checker.check_system import Report, Request, as_text, decide
 from avicheck.checker.cli import main
 from avicheck.checker.engine import EngineResult
@@ -122,7 +131,7 @@ def test_ctrl_c_leaves_what_was_covered_for_leads_to(monkeypatch: pytest.MonkeyP
 def test_leads_to_tells_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explore, "PROGRESS_EVERY", 0.0)
     monkeypatch.setattr(fair_lasso, "PROGRESS_EVERY", 0.0)
-    monkeypatch.setattr(check_system, "_LINE_EVERY", 0.0)
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     lines = avicheck("check", "counter", "--property", "goes-on").stderr.splitlines()
     assert lines[0].startswith("depth 0, frontier ")
     assert lines[-1].startswith("between cause and target: depth ")
