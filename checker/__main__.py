@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avicheck.checker.cli import main
+from avicheck.checker.cli import run
 
 if __name__ == "__main__":
-    main(prog_name="avicheck")
+    run()

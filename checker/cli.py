@@ -12,11 +12,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
 from avicheck.checker.errors import InputError, not_one_of, printable
+from avicheck.checker.leave import leave
 from avicheck.checker.verdict import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_CODES, EXIT_INTERRUPTED
 from avicheck.checker.verdict import EXIT_TOOL_ERROR as TOOL_ERROR
 
@@ -190,3 +191,13 @@ def main(ctx: click.Context) -> int:
     if ctx.invoked_subcommand is None:
         raise InputError("Command", f"one of {', '.join(COMMANDS)}", "left out", hint="see 'avicheck --help'")
     return 0
+
+
+def run() -> NoReturn:
+    """The command line as a program: when it is done, the process ends at once."""
+    code = 0
+    try:
+        main(prog_name="avicheck")
+    except SystemExit as ending:
+        code = int(ending.code or 0)
+    leave(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable
 from typing import Final
@@ -48,6 +47,8 @@ def shown(value: object) -> str:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The hint "did you mean …?", or nothing if no word is near."""
+    import difflib
+
     lowered = {known.lower(): known for known in words}
     match = difflib.get_close_matches(word.lower(), lowered, n=1)
     return f"did you mean {lowered[match[0]]}?" if match else ""

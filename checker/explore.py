@@ -41,7 +41,7 @@ Tier: TypeAlias = Literal["auto", "interpreted", "compiled"]
 
 Reason: TypeAlias = Literal["decided", "states", "memory", "time", "interrupted"]
 
-EFFORT: Final = 3_000_000
+EFFORT: Final = 1_500_000
 """Subexpressions times states from which on compiled code pays for its compilation."""
 _CHUNKS: Final = (2_000, 1 << 17)
 """States that are expanded at a time, at least and at most: as many in either tier, so that a search that is

@@ -34,7 +34,7 @@ Texts: TypeAlias = tuple[str, str]
 
 PAIR: Final = 1 << 13
 """States whose expansion is worth a second thread."""
-_LARGE: Final = 1 << 16
+_LARGE: Final = 1 << 15
 """States from which on faster code is worth its making."""
 _LOAD: Final = 0.75
 _LINK: Final = 4  # bytes in a parent link
@@ -105,7 +105,7 @@ class _Pace:
     way to know is to try, ever more rarely: what is found is the same either way."""
 
     def __init__(self) -> None:
-        self._two = False
+        self._two = True
         self._best = math.inf
         self._wait = self._left = _SOON
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from avicheck.checker import cache
@@ -54,20 +55,22 @@ def _target(level: int) -> Any:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    cpu, features, _version = _host()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
-        opt=level,
-        jit=True,
-        codemodel="jitdefault",
+        cpu=cpu, features=features, opt=level, jit=True, codemodel="jitdefault"
     )
 
 
-def _key(text: str) -> str:
+@lru_cache
+def _host() -> tuple[str, str, str]:
+    """The processor, its features, and the version of what writes for it."""
     from llvmlite import binding as llvm
 
-    host = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), str(llvm.llvm_version_info)
-    return cache.key_of((text, *host))
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), str(llvm.llvm_version_info)
+
+
+def _key(text: str) -> str:
+    return cache.key_of((text, *_host()))
 
 
 def _fast_code(text: str) -> bytes:

@@ -155,10 +155,12 @@ system = loaded(Path("model.json").read_bytes())
 _EXPLORE: Final = """
 import json
 from avicheck.checker.explore import explore
+from avicheck.checker.leave import leave
 
 found = explore(system, reduce={reduce!r})
 depths = [len(each.run.fired) for each in found.results if each.run is not None]
 print(json.dumps([found.stopped, found.states, found.transitions, min(depths, default=None)]))
+leave(0)
 """
 
 

@@ -9,7 +9,7 @@ producer is ahead, it leaves out successors that it finds in the table.
 
 from __future__ import annotations
 
-import platform
+import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -146,7 +146,7 @@ def search_text(form: Shape, symmetry: bool) -> str:
 def _idle() -> str:
     """What a thread does while it waits for the other, for the so many-th time: it lets the other half of its
     core work, and in the end other threads."""
-    pause = _PAUSES.get(platform.machine())
+    pause = _PAUSES.get(os.uname().machine)
     declared = f"declare void @{re.sub('i32 1', 'i32', pause)}" if pause else ""
     return f"""
 declare i32 @sched_yield()
