@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from avicheck.checker.errors import InputError, not_one_of, printable
-from avicheck.checker.leave import leave
+from avicheck.checker.program import begin, leave
 from avicheck.checker.verdict import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_CODES, EXIT_INTERRUPTED
 from avicheck.checker.verdict import EXIT_TOOL_ERROR as TOOL_ERROR
 
@@ -195,6 +195,7 @@ def main(ctx: click.Context) -> int:
 
 def run() -> NoReturn:
     """The command line as a program: when it is done, the process ends at once."""
+    begin()
     code = 0
     try:
         main(prog_name="avicheck")

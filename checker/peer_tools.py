@@ -152,10 +152,14 @@ from avicheck.encodings.persist import loaded
 system = loaded(Path("model.json").read_bytes())
 """
 """Makes a system of what is exported."""
+_BEGIN: Final = """
+from avicheck.checker.program import begin, leave
+
+begin()
+"""
 _EXPLORE: Final = """
 import json
 from avicheck.checker.explore import explore
-from avicheck.checker.leave import leave
 
 found = explore(system, reduce={reduce!r})
 depths = [len(each.run.fired) for each in found.results if each.run is not None]
@@ -172,7 +176,7 @@ def avicheck(
 
     def find(question: Question, shell: _Shell) -> _Findings:
         (shell.folder / "model.json").write_bytes(dumped(question.system))
-        program = making + _EXPLORE.format(reduce=tuple(reduce))
+        program = _BEGIN + making + _EXPLORE.format(reduce=tuple(reduce))
         output = shell.run(sys.executable, "-c", program, cache=kept or shell.folder)
         stopped, states, transitions, depth = json.loads(_last_line(output))
         if depth is not None:

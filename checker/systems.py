@@ -4,18 +4,19 @@ transition system."""
 from __future__ import annotations
 
 import functools
+import importlib
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache, cached_property
-from importlib.metadata import EntryPoint, entry_points
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
 from avicheck.checker.errors import InputError, not_one_of, shown
 from avicheck.checker.options import Word
+from avicheck.spec.models import DESCRIPTIONS
 
 if TYPE_CHECKING:
     from avicheck.encodings.machine import Encoding
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 Scope: TypeAlias = Mapping[str, int]
 """Sizes by name: ``vcpus``, ``vectors``, ..."""
-
-GROUP: Final = "avicheck.systems"
-"""The entry points that name a ``Description`` each."""
 
 MEMORY_MODELS: Final = ("sc", "tso")
 
@@ -109,18 +107,18 @@ class Instance:
         }
 
 
-@cache
-def registered() -> Mapping[str, EntryPoint]:
-    """The models that have a transition system, by name; none of them is imported."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+def registered() -> Mapping[str, str]:
+    """The models that have a transition system, by name, as ``module:name``."""
+    return DESCRIPTIONS
 
 
 def description(model: str) -> Description:
     """A registered model; ``InputError`` if there is none of this name."""
-    points = registered()
-    if model not in points:
-        raise not_one_of("Model", points, model)
-    found: Description = points[model].load()
+    described = registered()
+    if model not in described:
+        raise not_one_of("Model", described, model)
+    module, _, name = described[model].partition(":")
+    found: Description = getattr(importlib.import_module(module), name)
     return found
 
 

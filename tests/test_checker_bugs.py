@@ -12,20 +12,17 @@ from click.testing import CliRunner
 from syrupy.assertion import SnapshotAssertion
 
 from avicheck.checker import bugs as module
-from avicheck.checker import systems
 from avicheck.checker.bugs import Row, bugs, tried
 from avicheck.checker.engine import EngineResult
 from avicheck.checker.errors import InputError
 from avicheck.checker.verdict import Verdict
 from avicheck.proofs.bugs import BUGS
-from tests.registered_models import POINTS
 
 CORPUS = {bug.name: bug for bug in BUGS}
 
 
 @pytest.fixture(autouse=True)
 def _models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systems, "registered", lambda: POINTS)
     monkeypatch.setattr(module, "corpus", lambda: CORPUS)
 
 

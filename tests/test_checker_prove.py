@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
-from avicheck.checker import archive, claims, evidence, proof, systems
+from avicheck.checker import archive, claims, evidence, proof
 from avicheck.checker.check import WIDTH
 from avicheck.checker.cli import main
 from avicheck.checker.solve import Answer, Query, Status, ask, solve_all, solve_text, solver_version
@@ -23,7 +23,6 @@ from avicheck.checker.verdict import Verdict
 from avicheck.encodings import expr as ex
 from avicheck.spec import kernels
 from avicheck.spec.kernels import KERNELS
-from tests.registered_models import POINTS
 
 CLAIMS = ("--claim", "owned", "--claim", "one-owner")
 
@@ -362,8 +361,6 @@ def _concurrent(monkeypatch: pytest.MonkeyPatch) -> None:
     made = "avicheck.proofs.apicv_inhibit_equivalence:obligations"
     points = {"avicheck.obligations": [EntryPoint("apicv-inhibit", made, "avicheck.obligations")]}
     monkeypatch.setattr(claims, "entry_points", lambda group: points.get(group, []))
-    monkeypatch.setattr(systems, "registered", lambda: POINTS)
-    monkeypatch.setattr(proof, "registered", lambda: POINTS)
 
 
 def prove_inhibit(*args: str) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from avicheck.checker import systems
 from avicheck.checker.cli import main
 from avicheck.checker.errors import InputError
-from avicheck.checker.systems import GROUP, Choices, heading, instance, registered
+from avicheck.checker.systems import Choices, heading, instance, registered
+from avicheck.spec import description
 from avicheck.spec.machine import STORE_BUFFER, MemoryModel
 from tests.known.chosen import POINT, Extra, Repair, Reset
 
@@ -22,15 +23,15 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systems, "registered", lambda: {"counter": POINT})
 
 
-def test_registered_models_are_those_of_the_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("counter", "nowhere:COUNTER", GROUP)
+def test_every_description_in_the_specification_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(systems, "entry_points", lambda group: [point] if group == GROUP else [])
-    registered.cache_clear()
-    try:
-        assert registered() == {"counter": point}
-    finally:
-        registered.cache_clear()
+    folder = Path(description.__file__).parent
+    declared = {
+        f"avicheck.spec.{path.stem}:{name}"
+        for path in folder.glob("*.py")
+        for name in re.findall(r"^(\w*DESCRIPTION)\b.* = ", path.read_text(), re.MULTILINE)
+    }
+    assert set(registered().values()) == declared
 
 
 def test_every_registered_model_is_found_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,8 @@ from avicheck.proofs import apicv_inhibit
 from avicheck.proofs.apicv_inhibit import CITED, Cited, decided
 from avicheck.proofs.bugs import BUGS
 from avicheck.spec.apicv_inhibit import InhibitFix
-from tests.registered_models import POINTS
 
 PAGE = Path(apicv_inhibit.__file__).with_name("apicv-inhibit.md")
-
-
-@pytest.fixture(autouse=True)
-def _models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systems, "registered", lambda: POINTS)
 
 
 @pytest.mark.parametrize("cited", CITED, ids=[cited.name for cited in CITED])

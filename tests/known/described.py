@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
-from importlib.metadata import EntryPoint
 from typing import Annotated, Any, Final
 
 from avicheck.checker.engines import check
-from avicheck.checker.systems import GROUP, Choices, Instance, instance
+from avicheck.checker.systems import Choices, Instance, instance
 from avicheck.checker.trace import Trace
 from avicheck.encodings.transition import Run, successors
 from avicheck.spec.cpu import Cpu
@@ -107,8 +106,8 @@ PETERSON: Final = described(ALGORITHMS[0], Fence, threads=2)
 DINING: Final = described(PHILOSOPHERS, Etiquette, philosophers=2)
 TOKEN_RING: Final = described(RING, Ways, stations=4)
 
-POINTS: Final[Mapping[str, EntryPoint]] = {
-    model: EntryPoint(model, f"{__name__}:{name}", GROUP)
+POINTS: Final[Mapping[str, str]] = {
+    model: f"{__name__}:{name}"
     for model, name in (
         ("shelf", "SHELF"),
         ("peterson", "PETERSON"),

@@ -4,10 +4,8 @@ and under Clock.WRONG. Colour changes nothing."""
 from __future__ import annotations
 
 from enum import Enum
-from importlib.metadata import EntryPoint
 from typing import Annotated, Final
 
-from avicheck.checker.systems import GROUP
 from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Range
@@ -94,4 +92,4 @@ RELYING: Final = Description(
     assumptions=(Assumption(Lock), Assumption(Order), Assumption(Clock), Assumption(Colour)),
 )
 
-POINT: Final = EntryPoint("relying", f"{__name__}:RELYING", GROUP)
+POINT: Final = f"{__name__}:RELYING"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-START = "from avicheck.checker.leave import leave\n"
+START = "from avicheck.checker.program import leave\n"
 
 
 def program(text: str) -> subprocess.CompletedProcess[str]:
@@ -40,3 +40,21 @@ def test_a_stream_that_cannot_be_flushed_changes_nothing(stream: str) -> None:
     full = "sys.stdout.write('x')\n" if "full" in stream else ""
     ended = program(text.format(stream) + full + "leave(7)")
     assert (ended.returncode, ended.stderr) == (7, "")
+
+
+def test_garbage_is_looked_for_seldom_and_found() -> None:
+    text = """
+from avicheck.checker.program import begin
+import gc, weakref
+begin()
+class Ring: pass
+ring = Ring()
+ring.self = ring
+gone = weakref.ref(ring)
+del ring
+few = [[] for _ in range(10_000)]
+print(gone() is None)
+many = [[] for _ in range(1_000_000)]
+print(gone() is None)
+"""
+    assert program(text).stdout.split() == ["False", "True"]
