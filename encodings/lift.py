@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from avicheck.encodings import expr as ex
 from avicheck.encodings.bitvectors import Translator
+from avicheck.encodings.by_values import possible
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.paths import ROOT, Path
 from avicheck.encodings.refusal import LiftError, check_rule, defined_at, raised_at, refuse
@@ -179,7 +180,8 @@ class Lifter:
         """Whether the path so far contradicts itself, which only a solver may be able to tell."""
         condition = ex.and_(*self.path.literals())
         if condition not in self._feasible:
-            self._feasible[condition] = _has_easy_witness(condition) or self._satisfiable(condition)
+            tried = True if _has_easy_witness(condition) else possible(condition)
+            self._feasible[condition] = self._satisfiable(condition) if tried is None else tried
         return not self._feasible[condition]
 
     def _satisfiable(self, condition: Expr) -> bool:
