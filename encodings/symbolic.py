@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
+from functools import cache
 from typing import Any, Protocol, TypeVar, cast
 
 from avicheck.encodings import expr as ex
@@ -334,9 +335,16 @@ def parts_of(value: Any) -> list[Any] | None:
     """The components of a tuple or record of the specification; None for an opaque value."""
     if isinstance(value, tuple):
         return list(value)
-    if is_dataclass(value) and hasattr(type(value), "__slots__"):
-        return [getattr(value, field.name) for field in fields(value)]
-    return None
+    kind: Any = type(value)
+    names = _fields(kind)
+    return None if names is None else [getattr(value, name) for name in names]
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """The names of a record's fields; None for what is no record of the specification."""
+    record = is_dataclass(kind) and hasattr(kind, "__slots__")
+    return tuple(field.name for field in fields(kind)) if record else None
 
 
 def with_parts(value: Any, parts: list[Any]) -> Any:
