@@ -17,7 +17,7 @@ from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Scope
 from avicheck.spec.memory import Reg, local, shared
 from avicheck.spec.secure_avic_run import Tmr
-from avicheck.spec.threads import Model, Thread, ThreadState, World, leads_to, never, sometimes
+from avicheck.spec.threads import Model, Thread, ThreadState, World, label_of, leads_to, never, sometimes
 
 
 class Irqchip(Enum):
@@ -166,7 +166,7 @@ def enter(cpu: Cpu, my: Guest) -> str:
         cpu.write(Line.shadow_isr, cpu.read(Line.shadow_isr) or shadowed)
         cpu.write(Line.irr, cpu.read(Line.irr) or taken)
     cpu.write(Line.in_guest, True)
-    return goes_on(my.stage)
+    return label_of(my.stage, Stage)
 
 
 @VCPU.step(source="sev.c savic_handle_msr_exit: APIC_EOI; lapic.c kvm_ioapic_send_eoi")
@@ -222,18 +222,10 @@ def ended(cpu: Cpu, resamples: bool) -> str:
 # The guest.
 
 
-def goes_on(stage: Stage) -> str:
-    """The label of where the guest goes on."""
-    for each in Stage:
-        if stage == each:
-            return each.name.lower()
-    return "runs"
-
-
 def goes_to(my: Guest, stage: Stage) -> str:
     """The guest goes on there without an exit."""
     my.stage = stage
-    return goes_on(stage)
+    return label_of(stage, Stage)
 
 
 def exits(cpu: Cpu, my: Guest, stage: Stage, label: str) -> str:

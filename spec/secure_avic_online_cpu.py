@@ -23,6 +23,7 @@ from avicheck.spec.secure_avic_online_state import (
     drop,
     highest_of,
 )
+from avicheck.spec.threads import label_of
 
 # KVM.
 
@@ -81,7 +82,7 @@ def vmrun(cpu: Cpu, my: Guest) -> str:
             cpu.write(Online.requested_irr, 0)
             cpu.write(Online.update_irr, False)
     cpu.write(Online.in_guest, True)
-    return goes_on(my.life)
+    return label_of(my.life, Life)
 
 
 @VCPU.step(source="KVM_EXIT_FAIL_ENTRY")
@@ -98,18 +99,10 @@ def blocked(cpu: Cpu, my: Guest) -> str:
     return "check"
 
 
-def goes_on(life: Life) -> str:
-    """The label of where the guest goes on."""
-    for each in Life:
-        if life == each:
-            return each.name.lower()
-    return "gone"
-
-
 def goes_to(my: Guest, life: Life) -> str:
     """The guest goes on there without an exit."""
     my.life = life
-    return goes_on(life)
+    return label_of(life, Life)
 
 
 def exits(cpu: Cpu, my: Guest, life: Life) -> str:

@@ -15,7 +15,7 @@ from avicheck.spec.cpu import Cpu
 from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Scope
 from avicheck.spec.memory import Reg, local, shared
-from avicheck.spec.threads import Model, Thread, World, never, sometimes
+from avicheck.spec.threads import Model, Thread, World, label_of, never, sometimes
 
 
 class Rmp(Enum):
@@ -112,21 +112,13 @@ def accesses(cpu: Cpu, my: Guest) -> str:
         cpu.write(Backing.lost, True)
         return "gone"
     cpu.write(Backing.in_guest, True)
-    return goes_on(my.stage)
-
-
-def goes_on(stage: Stage) -> str:
-    """The label of a stage."""
-    for each in Stage:
-        if stage == each:
-            return each.name.lower()
-    return "gone"
+    return label_of(my.stage, Stage)
 
 
 def goes_to(my: Guest, stage: Stage) -> str:
     """The guest goes on there without an exit."""
     my.stage = stage
-    return goes_on(stage)
+    return label_of(stage, Stage)
 
 
 def exits(cpu: Cpu, my: Guest, stage: Stage, label: str) -> str:

@@ -16,7 +16,7 @@ from avicheck.spec.description import Assumption, Description
 from avicheck.spec.lang import Scope
 from avicheck.spec.memory import Reg, local, shared
 from avicheck.spec.secure_avic_run import Series, SpivNotice
-from avicheck.spec.threads import Model, Thread, ThreadState, World, leads_to, never, sometimes
+from avicheck.spec.threads import Model, Thread, ThreadState, World, label_of, leads_to, never, sometimes
 
 
 class TimerMode(Enum):
@@ -213,7 +213,7 @@ def vmrun(cpu: Cpu, my: Guest) -> str:
     cpu.write(Timer.dropped, cpu.read(Timer.dropped) or (requested and not allowed))
     cpu.write(Timer.requested, False)
     cpu.write(Timer.in_guest, True)
-    return goes_on(my.stage)
+    return label_of(my.stage, Stage)
 
 
 @VCPU.step(source="kvm_main.c kvm_vcpu_block: set_current_state")
@@ -280,18 +280,10 @@ def cancel(cpu: Cpu, my: Guest) -> str:
 # The guest.
 
 
-def goes_on(stage: Stage) -> str:
-    """The label of where the guest goes on."""
-    for each in Stage:
-        if stage == each:
-            return each.name.lower()
-    return "runs"
-
-
 def goes_to(my: Guest, stage: Stage) -> str:
     """The guest goes on there without an exit."""
     my.stage = stage
-    return goes_on(stage)
+    return label_of(stage, Stage)
 
 
 def exits(cpu: Cpu, my: Guest, stage: Stage, label: str) -> str:

@@ -29,6 +29,16 @@ DONE: Final = "done"
 """The label at which every thread ends."""
 
 
+def label_of(member: Enum, members: type[Enum]) -> str:
+    """The label that is named like a member of an enumeration, in lower case: where a thread goes on that has
+    kept its place in a variable."""
+    *others, last = members
+    for other in others:
+        if member == other:
+            return other.name.lower()
+    return last.name.lower()
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One atomic step: a function of the handle, the local variables and, where it makes a choice, what
