@@ -14,7 +14,6 @@ from avicheck.encodings.secure_avic_steps import above, frame, has, position
 from avicheck.encodings.z3vars import BoolTerm, Term
 from avicheck.spec.machine import Machine
 from avicheck.spec.secure_avic import EntryDisabled
-from avicheck.spec.secure_avic_online_cpu import goes_on
 from avicheck.spec.secure_avic_online_state import DEVICE, IPI, VCPU, VECTORS, Life
 
 Terms: TypeAlias = Mapping[str, Term]
@@ -37,7 +36,7 @@ def at(terms: Terms, label: str) -> BoolTerm:
 
 def lives(terms: Terms, life: Life) -> BoolTerm:
     """The guest goes on there."""
-    return z3.And(terms["vcpu.life"] == position(life), at(terms, goes_on(life)))
+    return z3.And(terms["vcpu.life"] == position(life), at(terms, life.name.lower()))
 
 
 def deliver(before: Terms, after: Terms) -> BoolTerm:
@@ -80,7 +79,7 @@ def vmrun(machine: Machine[Any], before: Terms, after: Terms) -> BoolTerm:
     fails = z3.And(asks, z3.Not(enabled), EntryDisabled.ENTRY_FAILS in machine.options)
     waits = z3.And(asks, z3.Not(enabled), EntryDisabled.REQUEST_WAITS in machine.options)
     failed = z3.And(fails, after["failed"], at(after, "gone"), frame(before, after, "failed", "vcpu.pc"))
-    resumed = [z3.And(before["vcpu.life"] == position(each), at(after, goes_on(each))) for each in Life]
+    resumed = [z3.And(before["vcpu.life"] == position(each), at(after, each.name.lower())) for each in Life]
     entered = z3.And(
         z3.Not(fails),
         *(merged(before, after, bit, asks, enabled) for bit in BITS),
