@@ -7,8 +7,8 @@ Where two differ, the tool is wrong, and no verdict that rests on either can be 
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -17,15 +17,11 @@ import click
 
 from avicheck.checker.by_model import ByModel
 from avicheck.checker.crosscheck_report import (
-    Difference,
-    Part,
     Report,
-    Steps,
-    Told,
     as_json,
     as_text,
 )
-from avicheck.checker.interrupt import deferred, poll
+from avicheck.checker.interrupt import deferred
 from avicheck.checker.options import Number, json_option
 from avicheck.checker.progress import Progress
 from avicheck.checker.systems import Instance, instance_options, registered
@@ -33,15 +29,8 @@ from avicheck.checker.systems import instance as usual
 from avicheck.checker.verdict import EXIT_INTERRUPTED, worst
 
 if TYPE_CHECKING:
-    from avicheck.checker.crosscheck_voices import Voice
     from avicheck.checker.explore import Exploration
     from avicheck.encodings.packing import Layout
-    from avicheck.encodings.transition import Values
-
-KEPT: Final = 3
-"""Differences of a voice that are kept; all are counted."""
-BATCH: Final = 50
-"""States that the voices are asked about between two looks at the clock."""
 
 LOOKED_AT: Final = 50_000
 """States that are searched for the first firing of each transition."""
@@ -70,8 +59,11 @@ LOOKED_AT: Final = 50_000
     show_default=True,
     help="How many of these for questions to engines, at most half of them.",
 )
+@click.option("--jobs", type=Number(1, 64), default=os.cpu_count() or 1, help="Processes for the voices.")
 @json_option
-def crosscheck(instance: Instance | None, max_states: int, timeout: int, asking: int, json_: bool) -> int:
+def crosscheck(
+    instance: Instance | None, max_states: int, timeout: int, asking: int, jobs: int, json_: bool
+) -> int:
     """Hold independent voices on a concurrent model against each other.
 
     In every reachable state, what can happen and what it leads to must be the same by the model's Python
@@ -94,7 +86,7 @@ def crosscheck(instance: Instance | None, max_states: int, timeout: int, asking:
     for chosen in map(usual, registered()) if instance is None else [instance]:
         parts = [chosen] if chosen.chosen.scope else excerpts(chosen)
         for i, part in enumerate(parts):
-            report = crosscheck_model(part, max_states, float(timeout), float(asking))
+            report = crosscheck_model(part, max_states, float(timeout), float(asking), jobs)
             report.excerpt = i + 1, len(parts)
             if not json_:
                 click.echo(("\n" if reports else "") + as_text(report))
@@ -149,7 +141,9 @@ class Clock:
         return Clock(self.left * share)
 
 
-def crosscheck_model(chosen: Instance, max_states: int, seconds: float, asking: float) -> Report:
+def crosscheck_model(
+    chosen: Instance, max_states: int, seconds: float, asking: float, jobs: int = 1
+) -> Report:
     """Compare voices and engines on a model. The explorations get an eighth of the time each, the voices
     what is left then but the seconds for ``asking`` engines, at least half; a KeyboardInterrupt ends it with
     what was found out. ``InputError`` if a transition leads beyond a variable's bounds."""
@@ -159,7 +153,7 @@ def crosscheck_model(chosen: Instance, max_states: int, seconds: float, asking: 
     began, clock, report = time.monotonic(), Clock(seconds), Report(chosen)
     stages: tuple[Callable[[], None], ...] = (
         lambda: _explore(report, clock),
-        lambda: _ask_voices(report, max_states, Clock(max(clock.left / 2, clock.left - asking))),
+        lambda: _ask_voices(report, max_states, Clock(max(clock.left / 2, clock.left - asking)), jobs),
         lambda: _ask_engines(report, Clock(min(clock.left, asking))),
     )
     try:
@@ -218,8 +212,9 @@ def _ask_engines(report: Report, clock: Clock) -> None:
 
 
 @deferred()
-def _ask_voices(report: Report, most: int, clock: Clock) -> None:
-    """Every voice about the reachable states, or so many of them."""
+def _ask_voices(report: Report, most: int, clock: Clock, jobs: int = 1) -> None:
+    """Every voice about the reachable states, or so many of them, on so many processes."""
+    from avicheck.checker.crosscheck_states import Comparison
     from avicheck.checker.crosscheck_voices import handwritten, voices
     from avicheck.encodings.packing import layout
     from avicheck.encodings.unroll import UnansweredError
@@ -229,18 +224,13 @@ def _ask_voices(report: Report, most: int, clock: Clock) -> None:
     report.handwritten = relation is not None
     states = _states(report, form, most, clock.part(1 / 4))
     told_by = voices(chosen.encoding, form, relation)
-    transitions = len(chosen.system.transitions)
-    report.parts = [
-        Part(voice.name, transitions if voice.covers is None else len(voice.covers)) for voice in told_by
-    ]
+    comparison = Comparison(told_by, form, len(chosen.system.transitions))
+    report.parts = comparison.parts()
     try:
         with Progress(len(states)) as progress:
-            for start in range(0, len(states), BATCH):
-                if not clock.left:
-                    break
-                batch = states[start : start + BATCH]
-                _compare(report, told_by, form, batch)
-                progress.step(chosen.name, len(batch))
+            for tally in comparison.all_of(states, jobs, lambda: clock.left > 0):
+                report.add(tally)
+                progress.step(chosen.name, tally.states)
     except UnansweredError as error:
         report.stopped = f"z3 gave no answer ({error})"
 
@@ -248,6 +238,7 @@ def _ask_voices(report: Report, most: int, clock: Clock) -> None:
 def _states(report: Report, form: Layout, most: int, clock: Clock) -> list[int]:
     """The reachable states, ``most`` of them, packed: first those in which each transition fires for the
     first time, then others, any part of which is evenly spread over the order of discovery."""
+    from avicheck.checker.crosscheck_states import BATCH
     from avicheck.checker.explore import explore_states
 
     found, snapshot = explore_states(report.instance.system, max_seconds=clock.left)
@@ -283,65 +274,3 @@ def _where_fired(report: Report, form: Layout, states: Iterable[int]) -> list[in
             numbers -= new
             found.append(state)
     return found
-
-
-def _compare(report: Report, voices: Sequence[Voice], form: Layout, states: Sequence[int]) -> None:
-    """Note what the voices tell about some states, and where one differs from most."""
-    heard = list[list[Told]]()
-    for voice, part in zip(voices, report.parts, strict=True):
-        began = time.monotonic()
-        heard.append(_hear(voice, states, heard))
-        poll()
-        part.seconds += time.monotonic() - began
-    for state, *told in zip(states, *heard, strict=True):
-        expected = _most([found for voice, found in zip(voices, told, strict=True) if voice.covers is None])
-        report.fired.update(name for name, _ in expected.steps)
-        for voice, part, found in zip(voices, report.parts, told, strict=True):
-            part.states += 1
-            part.transitions += len(found.steps)
-            difference = _difference(voice, form, state, found, expected)
-            if difference is not None:
-                part.differing += 1
-                part.differences += [difference] if part.differing <= KEPT else []
-
-
-def _hear(voice: Voice, states: Sequence[int], before: Sequence[Sequence[Told]]) -> list[Told]:
-    """What a voice tells. One that would rather confirm is asked about what most of those ``before`` tell,
-    who know every transition, and tells by itself if that is not what it finds."""
-    if voice.confirms is not None and before:
-        steps = [_covered(voice, _most(told).steps) for told in zip(*before, strict=True)]
-        if voice.confirms(states, steps):
-            return [Told(each) for each in steps]
-    return voice.tell(states)
-
-
-def _covered(voice: Voice, steps: Steps) -> Steps:
-    """Those of the transitions that a voice knows."""
-    return steps if voice.covers is None else frozenset(step for step in steps if step[0] in voice.covers)
-
-
-def _most(told: Sequence[Told]) -> Told:
-    """What most voices tell about a state; the first of them where there are as many for each."""
-    steps = Counter(found.steps for found in told)
-    true = Counter(found.true for found in told if found.true is not None)
-    return Told(steps.most_common(1)[0][0], true.most_common(1)[0][0])
-
-
-def _difference(voice: Voice, form: Layout, state: int, found: Told, expected: Told) -> Difference | None:
-    """How a voice differs from what most tell about a state, as far as it tells of the same."""
-    steps, true = _covered(voice, expected.steps), expected.true or frozenset()
-    holds = true if found.true is None else found.true
-    if found.steps == steps and holds == true:
-        return None
-    return Difference(
-        voice.name,
-        form.unpack(state),
-        _unpacked(form, found.steps - steps),
-        _unpacked(form, steps - found.steps),
-        tuple(sorted(holds - true)),
-        tuple(sorted(true - holds)),
-    )
-
-
-def _unpacked(form: Layout, steps: Iterable[tuple[str, int]]) -> tuple[tuple[str, Values | None], ...]:
-    return tuple((name, None if state < 0 else form.unpack(state)) for name, state in sorted(steps))

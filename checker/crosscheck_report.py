@@ -22,6 +22,8 @@ WIDTH: Final = 75
 
 RUN: Final = "Python run"
 """The voice that is the model itself."""
+KEPT: Final = 3
+"""Differences of a voice that are kept; all are counted."""
 FEW: Final = 8
 """Longer lists of names are counted instead."""
 
@@ -65,6 +67,27 @@ class Part:
     differing: int = 0
     differences: list[Difference] = field(default_factory=list)
 
+    def add(self, more: Part) -> None:
+        """Count in what it told about other states."""
+        self.states += more.states
+        self.transitions += more.transitions
+        self.seconds += more.seconds
+        self.differing += more.differing
+        self.differences += more.differences[: KEPT - len(self.differences)]
+
+
+@dataclass
+class Tally:
+    """What the voices told about some states, and how often a transition fires in these."""
+
+    parts: list[Part]
+    fired: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def states(self) -> int:
+        """How many."""
+        return self.parts[0].states
+
 
 @dataclass
 class Report:
@@ -87,6 +110,12 @@ class Report:
     interrupted: bool = False
     seconds: float = 0.0
     excerpt: tuple[int, int] = (1, 1)
+
+    def add(self, tally: Tally) -> None:
+        """Count in what was told about some states."""
+        self.fired.update(tally.fired)
+        for part, more in zip(self.parts, tally.parts, strict=True):
+            part.add(more)
 
     @property
     def compared(self) -> int:

@@ -110,7 +110,7 @@ def fill(
     on_progress: Callable[[int, int], None] = lambda decided, combinations: None,
 ) -> None:
     """Fill in the cells, on several processes. A KeyboardInterrupt leaves those that are decided."""
-    from avicheck.checker.processes import leave_interrupts_to_the_parent
+    from avicheck.checker.processes import end_at_once, leave_interrupts_to_the_parent
 
     began = time.monotonic()
     filling = _Filling(found)
@@ -127,8 +127,7 @@ def fill(
                 on_progress(len(found.decided), len(found.combinations))
         except KeyboardInterrupt:
             found.interrupted = True
-            for process in list(pool._processes.values()):
-                process.terminate()
+            end_at_once(pool)
         finally:
             pool.shutdown(wait=not found.interrupted, cancel_futures=True)
     filling.replay()

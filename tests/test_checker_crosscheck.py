@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,15 +19,25 @@ import z3
 from click.testing import CliRunner, Result
 from syrupy.assertion import SnapshotAssertion
 
-from avicheck.checker import crosscheck, crosscheck_engines, crosscheck_voices, engines, explore, systems
+from avicheck.checker import (
+    crosscheck,
+    crosscheck_engines,
+    crosscheck_states,
+    crosscheck_voices,
+    engines,
+    explore,
+    systems,
+)
 from avicheck.checker.cli import main
 from avicheck.checker.crosscheck import Clock, crosscheck_model
 from avicheck.checker.crosscheck_engines import about, about_counts
 from avicheck.checker.crosscheck_report import RUN, Report, Told, as_text
+from avicheck.checker.crosscheck_states import Comparison
 from avicheck.checker.crosscheck_voices import GROUP, Terms, Voice, handwritten
 from avicheck.checker.engine import EngineResult
 from avicheck.checker.errors import InputError
 from avicheck.checker.explore import Exploration
+from avicheck.checker.interrupt import deferred
 from avicheck.checker.systems import Choices, Instance, instance
 from avicheck.checker.verdict import Verdict
 from avicheck.encodings import machine as encodings_machine
@@ -264,6 +276,58 @@ def test_a_solver_without_an_answer_ends_the_comparison(
     assert report.verdict is Verdict.UNKNOWN
     told = " ".join(as_text(report).split())
     assert "no difference in 0 of 4 reachable states; z3 gave no answer (memout)" in told
+
+
+# On several processes.
+
+
+def told(jobs: int) -> Report:
+    """What the voices tell of more states than are asked about at a time."""
+    report = Report(two())
+    crosscheck._ask_voices(report, 1000, Clock(60.0), jobs)
+    return report
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crosscheck_states, "BATCH", 1)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("fault", [lambda _monkeypatch: None, *FAULTS.values()])
+def test_several_processes_find_what_one_does(
+    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch)
+    one, three = told(1), told(3)
+    assert [replace(part, seconds=0.0) for part in one.parts] == [
+        replace(part, seconds=0.0) for part in three.parts
+    ]
+    assert one.compared == three.compared > 1
+    assert one.fired == three.fired
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_solver_without_an_answer_in_a_process_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_args: object) -> list[Told]:
+        raise UnansweredError("memout")
+
+    monkeypatch.setattr(unroll.Solutions, "are", silent)
+    assert told(2).stopped == "z3 gave no answer (memout)"
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_an_interrupt_ends_what_processes_do() -> None:
+    def endless(states: Sequence[int]) -> list[Told]:
+        os.kill(parent, signal.SIGINT)
+        time.sleep(1000)
+        raise AssertionError("not interrupted")
+
+    parent, form = os.getpid(), layout(two().system)
+    voices = [Voice(RUN, endless)]
+    with pytest.raises(KeyboardInterrupt), deferred():
+        list(Comparison(voices, form, 4).all_of([0, 1, 2, 3], 2, lambda: True))
+    assert multiprocessing.active_children() == []
 
 
 # A relation written by hand.
