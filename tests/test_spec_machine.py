@@ -14,7 +14,7 @@ from avicheck.spec.cpu import Cpu
 from avicheck.spec.lang import IndexOf, Range, SizedBy, rule
 from avicheck.spec.machine import FLUSH, STEPS_SUCCEED, Machine, MemoryModel
 from avicheck.spec.memory import Array, ModelError, Reg, Var, Vars, local, shared
-from avicheck.spec.threads import Model, Thread, World
+from avicheck.spec.threads import Model, Thread, World, label_of
 
 Small = Annotated[int, Range(0, 3)]
 CpuIndex = Annotated[int, IndexOf("cpus", nullable=True)]
@@ -448,3 +448,8 @@ def test_local_variables_as_a_whole_cannot_be_handed_to_a_rule() -> None:
 
     with pytest.raises(Exception, match="Argument of read_by_rule must be immutable, not a _Locals"):
         built(body)
+
+
+@pytest.mark.parametrize("colour", Colour)
+def test_a_label_is_named_like_a_member(colour: Colour) -> None:
+    assert label_of(colour, Colour) == colour.name.lower()
