@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from avicheck.checker.errors import InputError, not_one_of, shown
+from avicheck.checker.memory import resident
 
 json_option = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 """``--json``, which every command has."""
@@ -39,16 +40,18 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
     units: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The bytes; ``InputError`` if it is no amount above 0."""
+        """The bytes; ``InputError`` if it is no amount, or less than this process holds already."""
         if isinstance(value, int):
             return value
         number = value.rstrip("KMGiB")
         factor = self.units.get(value[len(number) :])
         if factor is None or not number.isdecimal() or not number.isascii() or not 0 < len(number) < 16:
             raise InputError(option_name(param), "an amount such as 2GiB or 512MiB", shown(value))
-        if int(number) == 0:
-            raise InputError(option_name(param), "more than nothing", shown(value))
-        return int(number) * factor
+        amount, held = int(number) * factor, resident()
+        if amount <= held:
+            expected = f"more than the {-(-held // self.units['MiB'])} MiB that the program itself holds"
+            raise InputError(option_name(param), expected, shown(value))
+        return amount
 
 
 class Word(click.ParamType):  # type: ignore[type-arg]
