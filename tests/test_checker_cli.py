@@ -212,3 +212,11 @@ def test_models_text_names_each_fix_once() -> None:
     lines = CliRunner().invoke(main, ["models"]).output.splitlines()
     titles = [line.partition("+ ")[2] for line in lines if "+ " in line]
     assert sorted(titles) == sorted(fix.value for fix in Fix)
+
+
+def test_a_command_that_works_on_several_processes_leaves_none() -> None:
+    samples = sorted(map(str, (DATA / "vectors").glob("*.gz")))
+    command = [sys.executable, "-c", START, str(Path(__file__).parent), "conform", "--jobs", "2", *samples]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("all agree") == len(samples)

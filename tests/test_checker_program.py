@@ -58,3 +58,32 @@ many = [[] for _ in range(1_000_000)]
 print(gone() is None)
 """
     assert program(text).stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_no_process_is_left_behind(method: str) -> None:
+    text = f"""
+import multiprocessing, time
+child = multiprocessing.get_context("{method}").Process(target=time.sleep, args=(50,))
+child.start()
+leave(0)
+"""
+    began = time.monotonic()
+    assert program(text).returncode == 0  # which waits until nobody has its output open
+    assert time.monotonic() - began < 40
+
+
+def test_no_worker_of_a_pool_is_left_behind() -> None:
+    text = """
+import time
+from concurrent.futures import ProcessPoolExecutor
+pool = ProcessPoolExecutor(2)
+assert pool.submit(abs, -1).result() == 1
+pool.submit(time.sleep, 50)
+pool.shutdown(wait=False, cancel_futures=True)
+leave(0)
+"""
+    began = time.monotonic()
+    ended = program(text)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert time.monotonic() - began < 40
