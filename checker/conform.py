@@ -6,11 +6,10 @@ import itertools
 import json
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import click
@@ -21,7 +20,7 @@ from avicheck.checker.config import kernel_named, read_record, to_kvm, to_reques
 from avicheck.checker.errors import InputError, shown
 from avicheck.checker.explain import logical_mode_name
 from avicheck.checker.options import Number, json_option
-from avicheck.checker.processes import leave_interrupts_to_the_parent
+from avicheck.checker.processes import in_order
 from avicheck.checker.vectors import (
     Answer,
     FastAnswer,
@@ -209,20 +208,7 @@ def check_file(file: str, jobs: int) -> Iterator[Tally]:
     """Compare a file, in its order, a chunk at a time, on ``jobs`` processes."""
     lines = read_lines(file)
     chunks = iter(lambda: list(itertools.islice(lines, CHUNK)), [])
-    if jobs == 1:
-        yield from (check_lines(file, chunk) for chunk in chunks)
-        return
-    with ProcessPoolExecutor(jobs, initializer=leave_interrupts_to_the_parent) as pool:
-        running: deque[Future[Tally]] = deque()
-        try:
-            for chunk in chunks:
-                running.append(pool.submit(check_lines, file, chunk))
-                if len(running) > 2 * jobs:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    return in_order(partial(check_lines, file), chunks, jobs)
 
 
 @dataclass

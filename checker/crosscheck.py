@@ -16,11 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from avicheck.checker.by_model import ByModel
-from avicheck.checker.crosscheck_report import (
-    Report,
-    as_json,
-    as_text,
-)
+from avicheck.checker.crosscheck_report import Report, as_json, as_text
 from avicheck.checker.interrupt import deferred
 from avicheck.checker.options import Number, json_option
 from avicheck.checker.progress import Progress

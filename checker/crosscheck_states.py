@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from avicheck.checker.crosscheck_report import KEPT, Difference, Part, Steps, Tally, Told
 from avicheck.checker.crosscheck_voices import Voice
 from avicheck.checker.interrupt import poll
-from avicheck.checker.processes import end_at_once, leave_interrupts_to_the_parent
+from avicheck.checker.processes import in_order
 from avicheck.encodings.packing import Layout
 from avicheck.encodings.transition import Values
 
 BATCH: Final = 50
 """States that the voices are asked about at a time."""
-_PATIENCE: Final = 0.2
-"""Seconds between two looks for a SIGINT."""
-_AHEAD: Final = 2
-"""Batches that wait for a process, for each."""
 
 
 @dataclass(frozen=True)
@@ -65,56 +59,8 @@ class Comparison:
     def all_of(self, states: Sequence[int], jobs: int, going: Callable[[], bool]) -> Iterator[Tally]:
         """The same in batches, in their order, on so many processes, as long as it is ``going``."""
         batches = (states[start : start + BATCH] for start in range(0, len(states), BATCH))
-        if jobs == 1 or len(states) <= BATCH:
-            for batch in batches:
-                if not going():
-                    return
-                yield self.of(batch)
-            return
-        with ProcessPoolExecutor(
-            jobs,
-            multiprocessing.get_context("fork"),  # voices cannot be sent
-            initializer=_work_on,
-            initargs=(self,),
-        ) as pool:
-            running: deque[Future[Tally]] = deque()
-            try:
-                for batch in batches:
-                    poll()
-                    if not going():
-                        break
-                    running.append(pool.submit(_tally, batch))
-                    if len(running) >= _AHEAD * jobs:
-                        yield _result(running.popleft())
-                while running:
-                    yield _result(running.popleft())
-            except KeyboardInterrupt:
-                end_at_once(pool)
-                raise
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-
-_comparison: Comparison
-"""What a process works on."""
-
-
-def _work_on(comparison: Comparison) -> None:
-    global _comparison
-    leave_interrupts_to_the_parent()
-    _comparison = comparison
-
-
-def _tally(states: Sequence[int]) -> Tally:
-    return _comparison.of(states)
-
-
-def _result(future: Future[Tally]) -> Tally:
-    """What a process found; KeyboardInterrupt if a SIGINT was noted meanwhile."""
-    while True:
-        poll()
-        with suppress(TimeoutError):
-            return future.result(_PATIENCE)
+        several = jobs if len(states) > BATCH else 1
+        return in_order(self.of, takewhile(lambda _batch: going(), batches), several)
 
 
 def _hear(voice: Voice, states: Sequence[int], before: Sequence[Sequence[Told]]) -> list[Told]:
