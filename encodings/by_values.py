@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import random
 from functools import lru_cache
-from typing import Final
+from itertools import chain
+from typing import Final, TypeAlias
 
 from avicheck.encodings.expr import Expr, Op, evaluate, variables
 
@@ -18,6 +19,15 @@ class _TooManyError(Exception):
     """There is more to try than it is worth."""
 
 
+def guessed(condition: Expr) -> bool:
+    """Whether one of a few fixed assignments makes a condition true: the cheapest way to see that one can."""
+    draw = random.Random(0)
+    names = [(str(var.value), var.lo, var.hi) for var in variables(condition)]
+    guesses: list[dict[str, int]] = [{name: lo for name, lo, _ in names}, {name: hi for name, _, hi in names}]
+    guesses += [{name: draw.randint(lo, hi) for name, lo, hi in names} for _ in range(4)]
+    return any(evaluate([condition], guess) == [1] for guess in guesses)
+
+
 def possible(condition: Expr) -> bool | None:
     """Whether a condition holds for some values of its variables; None where a solver is better at that."""
     try:
@@ -26,37 +36,43 @@ def possible(condition: Expr) -> bool | None:
         return None
 
 
-def _parts(condition: Expr) -> Iterator[list[Expr]]:
+_Conjuncts: TypeAlias = "dict[Expr, list[Expr]]"
+"""Conditions, each with its variables."""
+
+
+def _parts(condition: Expr) -> list[_Conjuncts]:
     """The conjuncts of a condition, those together that share variables."""
-    parts: list[tuple[set[Expr], list[Expr]]] = []
+    parts: list[tuple[set[Expr], _Conjuncts]] = []
     for conjunct in condition.args if condition.op is Op.AND else (condition,):
-        names, joined = set(variables(conjunct)), [conjunct]
-        for part in [part for part in parts if part[0] & names]:
+        its = variables(conjunct)
+        shared, joined = set(its), {conjunct: its}
+        for part in [part for part in parts if part[0] & shared]:
             parts.remove(part)
-            names |= part[0]
-            joined += part[1]
-        parts.append((names, joined))
-    return (conjuncts for _, conjuncts in parts)
+            shared |= part[0]
+            joined |= part[1]
+        parts.append((shared, joined))
+    return [conjuncts for _, conjuncts in parts]
 
 
 class _Part:
-    """Conditions that must hold together. Each is asked as soon as all its variables have values."""
+    """Conditions that must hold together. Those of one variable say which values it can have; each other is
+    asked as soon as all its variables have values."""
 
-    def __init__(self, conjuncts: Sequence[Expr]) -> None:
-        alone = [conjunct for conjunct in conjuncts if len(variables(conjunct)) == 1]
-        self._values: dict[str, set[int]] = {}
-        for variable in variables(*conjuncts):
+    def __init__(self, conjuncts: _Conjuncts) -> None:
+        self._values: dict[Expr, set[int]] = {}
+        for variable in chain.from_iterable(conjuncts.values()):
             if variable.hi - variable.lo >= _WIDEST:
                 raise _TooManyError
-            self._values[str(variable.value)] = set(range(variable.lo, variable.hi + 1))
-        for conjunct in alone:
-            self._values[str(variables(conjunct)[0].value)] &= _values_in(conjunct)
-        self._order = sorted(self._values, key=lambda name: len(self._values[name]))
+            self._values[variable] = set(range(variable.lo, variable.hi + 1))
+        for conjunct, its in conjuncts.items():
+            if len(its) == 1:
+                self._values[its[0]] &= _values_in(conjunct)
+        self._order = sorted(self._values, key=lambda variable: len(self._values[variable]))
+        depths = {variable: depth for depth, variable in enumerate(self._order, 1)}
         self._asked: list[list[Expr]] = [[] for _ in range(len(self._order) + 1)]
-        for conjunct in conjuncts:
-            if conjunct not in alone:
-                names = {str(variable.value) for variable in variables(conjunct)}
-                self._asked[1 + max((self._order.index(name) for name in names), default=-1)].append(conjunct)
+        for conjunct, its in conjuncts.items():
+            if len(its) != 1:
+                self._asked[max((depths[variable] for variable in its), default=0)].append(conjunct)
         self._tries = 0
 
     def possible(self) -> bool:
@@ -68,12 +84,12 @@ class _Part:
             return False
         if depth == len(self._order):
             return True
-        name = self._order[depth]
-        for value in sorted(self._values[name]):
+        variable = self._order[depth]
+        for value in sorted(self._values[variable]):
             self._tries += 1
             if self._tries > _TRIES:
                 raise _TooManyError
-            if self._from(depth + 1, {**chosen, name: value}):
+            if self._from(depth + 1, {**chosen, str(variable.value): value}):
                 return True
         return False
 

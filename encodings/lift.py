@@ -9,7 +9,6 @@ Forks whose outcome follows from the path so far are not taken.
 from __future__ import annotations
 
 import inspect
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -17,7 +16,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from avicheck.encodings import expr as ex
 from avicheck.encodings.bitvectors import Translator
-from avicheck.encodings.by_values import possible
+from avicheck.encodings.by_values import guessed, possible
 from avicheck.encodings.expr import Expr
 from avicheck.encodings.paths import ROOT, Path
 from avicheck.encodings.refusal import LiftError, check_rule, defined_at, raised_at, refuse
@@ -180,7 +179,7 @@ class Lifter:
         """Whether the path so far contradicts itself, which only a solver may be able to tell."""
         condition = ex.and_(*self.path.literals())
         if condition not in self._feasible:
-            tried = True if _has_easy_witness(condition) else possible(condition)
+            tried = True if guessed(condition) else possible(condition)
             self._feasible[condition] = self._satisfiable(condition) if tried is None else tried
         return not self._feasible[condition]
 
@@ -264,15 +263,6 @@ def _constant(value: Any) -> tuple[Any]:
     if mutable:
         raise TypeError(f"immutable, not a {type(value).__name__}")
     return (value,)
-
-
-def _has_easy_witness(condition: Expr) -> bool:
-    """Whether one of a few fixed assignments makes the condition true: cheaper than asking a solver."""
-    draw = random.Random(0)
-    names = [(str(var.value), var.lo, var.hi) for var in ex.variables(condition)]
-    guesses: list[dict[str, int]] = [{name: lo for name, lo, _ in names}, {name: hi for name, _, hi in names}]
-    guesses += [{name: draw.randint(lo, hi) for name, lo, hi in names} for _ in range(4)]
-    return any(ex.evaluate([condition], guess) == [1] for guess in guesses)
 
 
 def merge(condition: Expr, a: Any, b: Any) -> Any:
