@@ -204,8 +204,8 @@ def _property_lines(found: Matrix, name: str) -> list[str]:
         lines += ["  Violated as soon as:"]
         for each in found.minimal(name):
             cell = cells[each]
-            known = cell.depth is not None and cell.run is not None
-            steps = f" (after {_counted(cell.depth or 0, 'step')})" if known else ""
+            depth = None if cell.run is None else cell.depth
+            steps = "" if depth is None else f" (after {_counted(depth, 'step')})"
             lines += _wrapped(f"{_shown(each)}{steps}", "    ")
     if holds:
         lines += ["  Holds even with:"]

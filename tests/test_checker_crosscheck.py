@@ -265,13 +265,19 @@ def test_a_condition_that_is_wrong_is_caught(
     assert part.differences[0].extra_conditions == ("two",)
 
 
-def test_a_solver_without_an_answer_ends_the_comparison(
-    monkeypatch: pytest.MonkeyPatch, no_engines: None
-) -> None:
+def silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The solver does not answer."""
+
     def silent(*_args: object) -> list[Told]:
         raise UnansweredError("memout")
 
     monkeypatch.setattr(unroll.Solutions, "are", silent)
+
+
+def test_a_solver_without_an_answer_ends_the_comparison(
+    monkeypatch: pytest.MonkeyPatch, no_engines: None
+) -> None:
+    silence(monkeypatch)
     report = checked()
     assert report.verdict is Verdict.UNKNOWN
     told = " ".join(as_text(report).split())
@@ -309,10 +315,7 @@ def test_several_processes_find_what_one_does(
 
 @pytest.mark.usefixtures("small_batches")
 def test_a_solver_without_an_answer_in_a_process_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(*_args: object) -> list[Told]:
-        raise UnansweredError("memout")
-
-    monkeypatch.setattr(unroll.Solutions, "are", silent)
+    silence(monkeypatch)
     assert told(2).stopped == "z3 gave no answer (memout)"
 
 

@@ -7,36 +7,17 @@ from typing import Any
 
 import pytest
 
-from avicheck.checker.crosscheck_voices import Handwritten, Terms, run, stated
-from avicheck.checker.explore import explore_states
-from avicheck.encodings.machine import encode
-from avicheck.encodings.packing import layout
+from avicheck.checker.crosscheck_voices import Handwritten, Terms
 from avicheck.encodings.secure_avic_online_steps import hardware
 from avicheck.spec.machine import Machine
 from avicheck.spec.secure_avic import EntryDisabled
 from avicheck.spec.secure_avic_online import ONLINE_MODEL
 from avicheck.spec.secure_avic_online_state import Leaves, OnlineChange
-
-ASKED = 200
-"""Reachable states, evenly spread in the order of discovery."""
+from tests.by_hand import differing
 
 
-def differing(relation: Handwritten, options: set[Enum]) -> set[str]:
-    """The steps that the relation tells otherwise than the model's functions, and those that none takes."""
-    encoding = encode(Machine(ONLINE_MODEL, {}, "sc", options))
-    form = layout(encoding.system)
-    found, snapshot = explore_states(encoding.system)
-    size = form.words * 8
-    numbers = range(0, found.states, found.states // ASKED)
-    states = [int.from_bytes(snapshot.states[n * size : (n + 1) * size], "little") for n in numbers]
-    by_hand = stated(encoding.machine, encoding.system, form, relation)
-    covers = by_hand.covers or frozenset()
-    pairs = [
-        ({step for step in ran.steps if step[0] in covers}, hand.steps)
-        for ran, hand in zip(run(encoding, form).tell(states), by_hand.tell(states), strict=True)
-    ]
-    seen = {name for ran, _ in pairs for name, _ in ran}
-    return {name for ran, hand in pairs for name, _ in ran ^ hand} | (covers - seen)
+def told_otherwise(relation: Handwritten, options: set[Enum]) -> set[str]:
+    return differing(relation, Machine(ONLINE_MODEL, {}, "sc", options), asked=200)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +30,7 @@ def differing(relation: Handwritten, options: set[Enum]) -> set[str]:
     ids=["lost", "waits", "fails"],
 )
 def test_steps_are_the_models(options: set[Enum]) -> None:
-    assert differing(hardware, options) == set()
+    assert told_otherwise(hardware, options) == set()
 
 
 def without_filter(machine: Machine[Any], before: Terms, after: Terms) -> Terms:
@@ -58,4 +39,4 @@ def without_filter(machine: Machine[Any], before: Terms, after: Terms) -> Terms:
 
 
 def test_wrong_step_is_noticed() -> None:
-    assert "vcpu.vmrun" in differing(without_filter, {Leaves.RECREATED})
+    assert "vcpu.vmrun" in told_otherwise(without_filter, {Leaves.RECREATED})
